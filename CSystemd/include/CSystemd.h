@@ -1,0 +1,85 @@
+/// Headers of the kernel and of libsystemd and libudev, and inline wrappers for
+/// what Swift cannot import: variadic functions, GNU extensions behind
+/// `_GNU_SOURCE`, and constants that arrive with unhelpful types.
+#pragma once
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <libudev.h>
+#include <systemd/sd-bus.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-journal.h>
+
+/// accept4(2) with SOCK_NONBLOCK and SOCK_CLOEXEC.
+static inline int csystemd_accept(int listener) {
+  return accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+/// A stream socket with SOCK_NONBLOCK and SOCK_CLOEXEC.
+static inline int csystemd_stream_socket(int family) {
+  return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+
+/// epoll_ctl(2) with an unsigned 64-bit cookie.
+static inline int csystemd_epoll_control(int epoll, int operation, int descriptor,
+                                         uint32_t events, uint64_t cookie) {
+  struct epoll_event event;
+  event.events = events;
+  event.data.u64 = cookie;
+  return epoll_ctl(epoll, operation, descriptor, &event);
+}
+
+/// The cookie of one event out of epoll_wait(2); the structure is packed on x86-64.
+static inline uint64_t csystemd_epoll_cookie(const struct epoll_event *event) {
+  return event->data.u64;
+}
+
+/// pidfd_open(2); glibc 2.36 has the function, older ones only the number.
+static inline int csystemd_pidfd_open(pid_t process) {
+  return (int)syscall(SYS_pidfd_open, process, 0);
+}
+
+/// pidfd_send_signal(2).
+static inline int csystemd_pidfd_send_signal(int pidfd, int number) {
+  return (int)syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0);
+}
+
+/// WIFEXITED and WEXITSTATUS in one: the exit status, or -1.
+static inline int csystemd_exit_status(int status) {
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/// WIFSIGNALED and WTERMSIG in one: the signal, or 0.
+static inline int csystemd_termination_signal(int status) {
+  return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}

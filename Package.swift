@@ -1,0 +1,82 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let warningsAreErrors = Context.environment["WARNINGS_AS_ERRORS"] != nil
+
+let strictSettings: [SwiftSetting] =
+  [
+    .swiftLanguageMode(.v6),
+    .defaultIsolation(MainActor.self),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .enableUpcomingFeature("InferIsolatedConformances"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+  ] + (warningsAreErrors ? [.treatAllWarnings(as: .error)] : [])
+
+extension Target {
+  /// A Swift target with the settings that every target of this package shares.
+  static func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strictSettings)
+  }
+
+  static func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .testTarget(
+      name: "\(name)Tests",
+      dependencies: [.target(name: name)] + dependencies,
+      swiftSettings: strictSettings)
+  }
+}
+
+let package = Package(
+  name: "balena-supervisor",
+  products: [.executable(name: "balena-supervisor", targets: ["balena-supervisor"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+  ],
+  targets: [
+    // C: headers of the system's libraries, and inline wrappers for what Swift cannot import.
+    .target(
+      name: "CSystemd", path: "CSystemd",
+      linkerSettings: [.linkedLibrary("systemd"), .linkedLibrary("udev")]),
+    .target(
+      name: "CCurl", linkerSettings: [.linkedLibrary("curl")]),
+    .target(
+      name: "CSQLite", linkerSettings: [.linkedLibrary("sqlite3")]),
+
+    // Bottom to top: a target imports only what stands above it in this list.
+    .library("JSON"),
+    .library("EventLoop", ["CSystemd", .product(name: "HeapModule", package: "swift-collections"), .product(name: "DequeModule", package: "swift-collections")]),
+    .library("Logs", ["CSystemd", .product(name: "Logging", package: "swift-log")]),
+    .library("HTTP", ["EventLoop", "CSystemd", "JSON", .product(name: "DequeModule", package: "swift-collections")]),
+    .library("HTTPClient", ["EventLoop", "CCurl", .product(name: "DequeModule", package: "swift-collections")]),
+    .library("Database", ["CSQLite", "JSON", .product(name: "Logging", package: "swift-log")]),
+    .library("Model", ["JSON"]),
+    .library("Engine", ["HTTPClient", "EventLoop", "JSON", "Model", .product(name: "Logging", package: "swift-log")]),
+    .library("HostConfiguration", ["Database", "EventLoop", "JSON", "Model", "CSystemd", .product(name: "Logging", package: "swift-log")]),
+    .library("StateEngine", ["Engine", "HostConfiguration", "Database", "EventLoop", "JSON", "Model", "CSystemd", .product(name: "Logging", package: "swift-log")]),
+    .library("DeviceAPI", ["StateEngine", "HTTP", "HostConfiguration", "JSON", "Model", .product(name: "Logging", package: "swift-log")]),
+    .library("Supervisor", ["DeviceAPI", "StateEngine", "Engine", "HostConfiguration", "Database", "HTTP", "HTTPClient", "EventLoop", "Logs", "Model", "JSON", "CSystemd", .product(name: "Logging", package: "swift-log")]),
+    .executableTarget(
+      name: "balena-supervisor",
+      dependencies: [
+        "Supervisor", "EventLoop", "Logs",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strictSettings,
+      linkerSettings: [.unsafeFlags(["-Xlinker", "--gc-sections"], .when(configuration: .release))]),
+
+    // Tests. `TestSupport` drives the loop's descriptor from the stock main queue.
+    .target(name: "TestSupport", dependencies: ["EventLoop"], path: "Tests/TestSupport", swiftSettings: strictSettings),
+    .tests("JSON"),
+    .tests("EventLoop", ["TestSupport"]),
+    .tests("HTTP", ["TestSupport", "EventLoop"]),
+    .tests("HTTPClient", ["TestSupport", "EventLoop"]),
+    .tests("Database"),
+    .tests("Model", ["JSON"]),
+    .tests("Engine", ["TestSupport", "EventLoop", "JSON"]),
+    .tests("HostConfiguration", ["JSON"]),
+    .tests("StateEngine", ["Model", "JSON", "TestSupport"]),
+    .tests("DeviceAPI", ["TestSupport", "JSON", "Model"]),
+  ]
+)
