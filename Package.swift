@@ -46,17 +46,42 @@ let package = Package(
 
     // Bottom to top: a target imports only what stands above it in this list.
     .library("JSON"),
-    .library("EventLoop", ["CSystemd", .product(name: "HeapModule", package: "swift-collections"), .product(name: "DequeModule", package: "swift-collections")]),
+    .library(
+      "EventLoop",
+      [
+        "CSystemd", .product(name: "HeapModule", package: "swift-collections"),
+        .product(name: "DequeModule", package: "swift-collections"),
+      ]),
     .library("Logs", ["CSystemd", .product(name: "Logging", package: "swift-log")]),
-    .library("HTTP", ["EventLoop", "CSystemd", "JSON", .product(name: "DequeModule", package: "swift-collections")]),
-    .library("HTTPClient", ["EventLoop", "CCurl", .product(name: "DequeModule", package: "swift-collections")]),
+    .library(
+      "HTTP", ["EventLoop", "CSystemd", "JSON", .product(name: "DequeModule", package: "swift-collections")]),
+    .library(
+      "HTTPClient", ["EventLoop", "CCurl", .product(name: "DequeModule", package: "swift-collections")]),
     .library("Database", ["CSQLite", "JSON", .product(name: "Logging", package: "swift-log")]),
     .library("Model", ["JSON"]),
-    .library("Engine", ["HTTPClient", "EventLoop", "JSON", "Model", .product(name: "Logging", package: "swift-log")]),
-    .library("HostConfiguration", ["Database", "EventLoop", "JSON", "Model", "CSystemd", .product(name: "Logging", package: "swift-log")]),
-    .library("StateEngine", ["Engine", "HostConfiguration", "Database", "EventLoop", "JSON", "Model", "CSystemd", .product(name: "Logging", package: "swift-log")]),
-    .library("DeviceAPI", ["StateEngine", "HTTP", "HostConfiguration", "JSON", "Model", .product(name: "Logging", package: "swift-log")]),
-    .library("Supervisor", ["DeviceAPI", "StateEngine", "Engine", "HostConfiguration", "Database", "HTTP", "HTTPClient", "EventLoop", "Logs", "Model", "JSON", "CSystemd", .product(name: "Logging", package: "swift-log")]),
+    .library(
+      "Engine", ["HTTPClient", "EventLoop", "JSON", "Model", .product(name: "Logging", package: "swift-log")]),
+    .library(
+      "HostConfiguration",
+      ["Database", "EventLoop", "JSON", "Model", "CSystemd", .product(name: "Logging", package: "swift-log")]),
+    .library(
+      "StateEngine",
+      [
+        "Engine", "HostConfiguration", "Database", "EventLoop", "JSON", "Model", "CSystemd",
+        .product(name: "Logging", package: "swift-log"),
+      ]),
+    .library(
+      "DeviceAPI",
+      [
+        "StateEngine", "HTTP", "HostConfiguration", "JSON", "Model",
+        .product(name: "Logging", package: "swift-log"),
+      ]),
+    .library(
+      "Supervisor",
+      [
+        "DeviceAPI", "StateEngine", "Engine", "HostConfiguration", "Database", "HTTP", "HTTPClient",
+        "EventLoop", "Logs", "Model", "JSON", "CSystemd", .product(name: "Logging", package: "swift-log"),
+      ]),
     .executableTarget(
       name: "balena-supervisor",
       dependencies: [
@@ -67,7 +92,9 @@ let package = Package(
       linkerSettings: [.unsafeFlags(["-Xlinker", "--gc-sections"], .when(configuration: .release))]),
 
     // Tests. `TestSupport` drives the loop's descriptor from the stock main queue.
-    .target(name: "TestSupport", dependencies: ["EventLoop"], path: "Tests/TestSupport", swiftSettings: strictSettings),
+    .target(
+      name: "TestSupport", dependencies: ["EventLoop"], path: "Tests/TestSupport",
+      swiftSettings: strictSettings),
     .tests("JSON"),
     .tests("EventLoop", ["TestSupport"]),
     .tests("HTTP", ["TestSupport", "EventLoop"]),

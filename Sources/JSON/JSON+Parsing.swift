@@ -206,7 +206,9 @@ private nonisolated struct JSONParser {
   }
 
   private mutating func skipBlanks() {
-    while at < bytes.count, bytes[at] == 0x20 || (0x09...0x0D).contains(bytes[at]) && bytes[at] != 0x0B && bytes[at] != 0x0C {
+    while at < bytes.count,
+      bytes[at] == 0x20 || (0x09...0x0D).contains(bytes[at]) && bytes[at] != 0x0B && bytes[at] != 0x0C
+    {
       at += 1
     }
   }

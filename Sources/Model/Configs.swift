@@ -6,7 +6,9 @@ public nonisolated struct ServiceConfig: Sendable, Hashable {
   public var isRunning: Bool
   public var labels: [String: String]
   public var environment: [String: String]
-  public init(image: String, isRunning: Bool = true, labels: [String: String] = [:], environment: [String: String] = [:]) {
+  public init(
+    image: String, isRunning: Bool = true, labels: [String: String] = [:], environment: [String: String] = [:]
+  ) {
     self.image = image
     self.isRunning = isRunning
     self.labels = labels
