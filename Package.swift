@@ -95,9 +95,12 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["EventLoop"], path: "Tests/TestSupport",
       swiftSettings: strictSettings),
+    .executableTarget(
+      name: "loop-probe", dependencies: ["EventLoop", "CSystemd"], path: "Tests/LoopProbe",
+      swiftSettings: strictSettings),
     .tests("JSON"),
-    .tests("EventLoop", ["TestSupport"]),
-    .tests("HTTP", ["TestSupport", "EventLoop"]),
+    .tests("EventLoop", ["TestSupport", "CSystemd", "loop-probe"]),
+    .tests("HTTP", ["TestSupport", "EventLoop", "CSystemd"]),
     .tests("HTTPClient", ["TestSupport", "EventLoop"]),
     .tests("Database"),
     .tests("Model", ["JSON"]),

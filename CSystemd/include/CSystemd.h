@@ -1,11 +1,7 @@
-/// Headers of the kernel and of libsystemd and libudev, and inline wrappers for
-/// what Swift cannot import: variadic functions, GNU extensions behind
-/// `_GNU_SOURCE`, and constants that arrive with unhelpful types.
+/// Headers of the kernel and of libsystemd and libudev, and wrappers for what Swift
+/// cannot import: variadic functions, and GNU extensions. `_GNU_SOURCE` is defined in
+/// CSystemd.c only: in this header it would change types that other modules see too.
 #pragma once
-
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,9 +37,10 @@
 #include <systemd/sd-journal.h>
 
 /// accept4(2) with SOCK_NONBLOCK and SOCK_CLOEXEC.
-static inline int csystemd_accept(int listener) {
-  return accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-}
+int csystemd_accept(int listener);
+
+/// pipe2(2) with O_CLOEXEC.
+int csystemd_pipe(int ends[2]);
 
 /// A stream socket with SOCK_NONBLOCK and SOCK_CLOEXEC.
 static inline int csystemd_stream_socket(int family) {
@@ -83,3 +80,6 @@ static inline int csystemd_exit_status(int status) {
 static inline int csystemd_termination_signal(int status) {
   return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
+
+/// environ(7); the name itself is ambiguous in Swift.
+char *const *csystemd_environment(void);

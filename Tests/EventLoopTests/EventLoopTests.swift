@@ -1,1 +1,5 @@
+import EventLoop
 import Testing
+
+/// One at a time: the tests share the one loop.
+@Suite(.serialized) struct EventLoopTests {}
