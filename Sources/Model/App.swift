@@ -9,13 +9,15 @@ public nonisolated struct App: Sendable, Hashable {
   public var commit: String?
   public var isHost: Bool
   public var isRejected: Bool
+  /// Where a target app came from: `local`, or the API endpoint; nil for a current app.
+  public var source: String?
   public var services: [Service]
   public var networks: [Network]
   public var volumes: [Volume]
 
   public init(
     appId: Int, uuid: String?, name: String, commit: String? = nil, isHost: Bool = false,
-    isRejected: Bool = false, services: [Service] = [], networks: [Network] = [],
+    isRejected: Bool = false, source: String? = nil, services: [Service] = [], networks: [Network] = [],
     volumes: [Volume] = []
   ) {
     self.appId = appId
@@ -24,6 +26,7 @@ public nonisolated struct App: Sendable, Hashable {
     self.commit = commit
     self.isHost = isHost
     self.isRejected = isRejected
+    self.source = source
     self.services = services
     self.networks = networks
     self.volumes = volumes
@@ -123,40 +126,5 @@ public nonisolated struct Difference: Sendable, Hashable {
     self.field = field
     self.current = current
     self.target = target
-  }
-}
-
-/// A network of an app.
-public nonisolated struct Network: Sendable, Hashable {
-  public var appId: Int
-  public var appUuid: String?
-  /// Without the app's prefix.
-  public var name: String
-  public var config: NetworkConfig
-  /// The engine's id; of a current network only.
-  public var engineId: String?
-
-  public init(appId: Int, appUuid: String?, name: String, config: NetworkConfig, engineId: String? = nil) {
-    self.appId = appId
-    self.appUuid = appUuid
-    self.name = name
-    self.config = config
-    self.engineId = engineId
-  }
-}
-
-/// A named volume of an app.
-public nonisolated struct Volume: Sendable, Hashable {
-  public var appId: Int
-  public var appUuid: String?
-  /// Without the app's prefix.
-  public var name: String
-  public var config: VolumeConfig
-
-  public init(appId: Int, appUuid: String?, name: String, config: VolumeConfig) {
-    self.appId = appId
-    self.appUuid = appUuid
-    self.name = name
-    self.config = config
   }
 }

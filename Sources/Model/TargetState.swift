@@ -82,6 +82,8 @@ public nonisolated struct TargetService: Sendable, Hashable {
   public var isRunning: Bool
   public var contract: JSON?
   public var composition: JSONObject
+  /// Fields of the document that are not known here: kept and given back unchanged.
+  public var otherFields: JSONObject = [:]
 
   public init(
     name: String, serviceId: Int, imageId: Int, image: String, environment: [String: String] = [:],

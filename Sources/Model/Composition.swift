@@ -1,0 +1,153 @@
+import JSON
+
+/// A service's composition: keys in one spelling, values read leniently, and a note for whatever
+/// is not used (target-state 3.2).
+nonisolated struct Composition {
+  private let serviceName: String
+  private var members: [String: JSON] = [:]
+  /// One line for each thing that was passed over, naming service and key.
+  private(set) var notes: [String] = []
+
+  static let supportedKeys: Set<String> = [
+    "capAdd", "capDrop", "cgroupParent", "command", "entrypoint", "cpus", "cpuShares", "cpuQuota", "cpuset",
+    "devices", "dns", "dnsSearch", "dnsOpt", "domainname", "environment", "extraHosts", "groupAdd",
+    "healthcheck", "hostname", "init", "ipc", "labels", "macAddress", "memLimit", "memReservation", "shmSize",
+    "networkMode", "networks", "oomKillDisable", "oomScoreAdj", "pid", "pidsLimit", "ports", "privileged",
+    "readOnly", "restart", "running", "securityOpt", "stopGracePeriod", "stopSignal", "sysctls", "tmpfs",
+    "tty",
+    "ulimits", "user", "usernsMode", "volumes", "workingDir", "dependsOn", "image",
+  ]
+
+  init(_ composition: JSONObject, serviceName: String) {
+    self.serviceName = serviceName
+    var unsupported: [String] = []
+    for (key, value) in composition where !value.isNull {
+      let name = Self.camelCase(key)
+      if Self.supportedKeys.contains(name) {
+        members[name] = value
+      } else {
+        unsupported.append(name)
+      }
+    }
+    if !unsupported.isEmpty {
+      note("Ignoring unsupported or unknown compose fields: \(unsupported.joined(separator: ", "))")
+    }
+  }
+
+  subscript(key: String) -> JSON? { members[key] }
+
+  mutating func note(_ text: String) { notes.append("\(text) (service \(serviceName))") }
+
+  private mutating func noteInvalid(_ key: String, _ value: JSON) {
+    note("Ignoring invalid value of \(key): \(value)")
+  }
+
+  /// A string; numbers and booleans as text.
+  mutating func text(_ key: String) -> String? {
+    guard let value = members[key] else { return nil }
+    if let text = Coercions.scalarText(value) { return text }
+    noteInvalid(key, value)
+    return nil
+  }
+
+  /// A list of strings; numbers and booleans as text.
+  mutating func list(_ key: String) -> [String]? {
+    guard let value = members[key] else { return nil }
+    guard let values = value.arrayValue else {
+      noteInvalid(key, value)
+      return nil
+    }
+    return values.compactMap { element in
+      if let text = Coercions.scalarText(element) { return text }
+      noteInvalid(key, element)
+      return nil
+    }
+  }
+
+  /// A list, or one string for a list of one.
+  mutating func textOrList(_ key: String) -> [String]? {
+    if case .array = members[key] { return list(key) }
+    return text(key).map { [$0] }
+  }
+
+  /// A map of strings, or a list of `name=value`; `null` is the empty string.
+  mutating func map(_ key: String) -> [String: String] {
+    switch members[key] {
+    case nil: return [:]
+    case .object(let object):
+      var map: [String: String] = [:]
+      for (name, value) in object {
+        if value.isNull {
+          map[name] = ""
+        } else if let text = Coercions.scalarText(value) {
+          map[name] = text
+        } else {
+          noteInvalid("\(key).\(name)", value)
+        }
+      }
+      return map
+    case .array:
+      var map: [String: String] = [:]
+      for entry in list(key) ?? [] {
+        if let equals = entry.firstIndex(of: "=") {
+          map[String(entry[..<equals])] = String(entry[equals...].dropFirst())
+        } else {
+          noteInvalid(key, .string(entry))
+        }
+      }
+      return map
+    case let value?:
+      noteInvalid(key, value)
+      return [:]
+    }
+  }
+
+  mutating func boolean(_ key: String) -> Bool? {
+    guard let value = members[key] else { return nil }
+    if let flag = value.boolValue { return flag }
+    noteInvalid(key, value)
+    return nil
+  }
+
+  /// An integer by the loose rule INT.
+  mutating func integer(_ key: String) -> Int? {
+    guard let value = members[key] else { return nil }
+    if let number = Coercions.integer(value) { return number }
+    noteInvalid(key, value)
+    return nil
+  }
+
+  /// Whether the value is anything but `false`, 0 or empty.
+  func isSet(_ key: String) -> Bool? { members[key].map { Coercions.isSet($0) } }
+
+  mutating func memory(_ key: String) -> Int? {
+    guard let value = members[key] else { return nil }
+    if let bytes = Quantities.memory(value) { return bytes }
+    noteInvalid(key, value)
+    return nil
+  }
+
+  /// `mem_limit`, `mem-limit`, `memLimit` and `Mem Limit` are one key.
+  static func camelCase(_ key: String) -> String {
+    var result = ""
+    var startsWord = false
+    var previous: Character?
+    let characters = Array(key)
+    for (position, character) in characters.enumerated() {
+      guard character.isLetter || character.isNumber else {
+        startsWord = !result.isEmpty
+        previous = nil
+        continue
+      }
+      if let previous {
+        let beforeLower = position + 1 < characters.count && characters[position + 1].isLowercase
+        if character.isUppercase, !previous.isUppercase || beforeLower { startsWord = !result.isEmpty }
+        if character.isLetter, previous.isNumber { startsWord = !result.isEmpty }
+      }
+      result += startsWord ? character.uppercased() : character.lowercased()
+      startsWord = false
+      previous = character
+    }
+    return result
+  }
+}

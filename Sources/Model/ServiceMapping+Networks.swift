@@ -1,0 +1,102 @@
+import JSON
+
+// Networks, network mode and dependencies of a service (target-state 3.6 and 3.11).
+nonisolated extension ServiceMapping {
+  /// - Returns: the services that have to be started first.
+  mutating func mapNetworks(_ config: inout ServiceConfig) -> [String] {
+    var dependsOn = mapDependencies()
+    let named = mapNamedNetworks()
+    var endpoints: [String: NetworkEndpoint] = [:]
+    for (name, endpoint) in named { endpoints[engineName(name)] = endpoint }
+
+    switch networkMode() {
+    case .plain(let mode): config.networkMode = mode
+    case .service(let name):
+      config.networkMode = "service:" + name
+      if !dependsOn.contains(name) { dependsOn.append(name) }
+    case .network(let name):
+      config.networkMode = engineName(name)
+      endpoints[engineName(name)] = NetworkEndpoint(aliases: [service.name])
+    case .unset:
+      let main = engineName(named.first?.name ?? "default")
+      config.networkMode = main
+      if named.isEmpty { endpoints[main] = NetworkEndpoint(aliases: [service.name]) }
+    }
+    config.networks = endpoints
+    if config.networkMode == "host", config.hostname.isEmpty { config.hostname = context.hostName }
+    return dependsOn
+  }
+
+  private enum Mode {
+    case unset
+    case plain(String)
+    case service(String)
+    case network(String)
+  }
+
+  private mutating func networkMode() -> Mode {
+    guard let text = composition.text("networkMode"), !text.isEmpty else { return .unset }
+    if ["host", "bridge", "none"].contains(text) { return .plain(text) }
+    if let name = Self.text(after: "service:", in: text), !name.isEmpty { return .service(name) }
+    if Self.text(after: "container:", in: text) != nil {
+      composition.note("A network_mode referencing a container is not supported. Ignoring.")
+      return .unset
+    }
+    return .network(text)
+  }
+
+  private static func text(after prefix: String, in text: String) -> String? {
+    let wanted = Array(prefix.utf8)
+    var rest = Array(text.utf8)[...]
+    while rest.count >= wanted.count {
+      if rest.starts(with: wanted) {
+        let name = rest.dropFirst(wanted.count).drop { $0 == 0x20 || $0 == 0x09 }
+        return String(decoding: name, as: UTF8.self)
+      }
+      rest = rest.dropFirst()
+    }
+    return nil
+  }
+
+  private func engineName(_ network: String) -> String { "\(app.uuid)_\(network)" }
+
+  /// In the order of the document: the first is the main one.
+  private mutating func mapNamedNetworks() -> [(name: String, endpoint: NetworkEndpoint)] {
+    guard let value = composition["networks"] else { return [] }
+    let own = NetworkEndpoint(aliases: [service.name])
+    switch value {
+    case .array: return (composition.list("networks") ?? []).map { ($0, own) }
+    case .object(let networks):
+      return networks.map { name, settings in
+        guard !settings.isNull else { return (name, own) }
+        var keys: [String: JSON] = [:]
+        for (key, value) in settings.objectValue ?? [:] { keys[Composition.camelCase(key)] = value }
+        func address(_ key: String) -> String? { keys[key]?.stringValue.flatMap { $0.isEmpty ? nil : $0 } }
+        var endpoint = NetworkEndpoint(
+          aliases: keys["aliases"]?.stringList ?? [], ipv4Address: address("ipv4Address"),
+          ipv6Address: address("ipv6Address"), linkLocalIps: keys["linkLocalIps"]?.stringList ?? [])
+        if !endpoint.aliases.contains(service.name) { endpoint.aliases.append(service.name) }
+        let used: Set<String> = ["aliases", "ipv4Address", "ipv6Address", "linkLocalIps"]
+        for key in keys.keys.sorted() where !used.contains(key) {
+          composition.note("Ignoring unsupported field \(key) of network \(name)")
+        }
+        return (name, endpoint)
+      }
+    default:
+      composition.note("Ignoring invalid value of networks: \(value)")
+      return []
+    }
+  }
+
+  /// A list of names, or the keys of a map.
+  private mutating func mapDependencies() -> [String] {
+    let names: [String]
+    if case .object(let object) = composition["dependsOn"] {
+      names = object.keys
+    } else {
+      names = composition.textOrList("dependsOn") ?? []
+    }
+    var seen: Set<String> = []
+    return names.filter { seen.insert($0).inserted }
+  }
+}

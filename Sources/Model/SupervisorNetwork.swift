@@ -1,0 +1,38 @@
+import JSON
+
+/// The network on which services reach the agent's API (target-state 6.5).
+public nonisolated enum SupervisorNetwork {
+  public static let name = "supervisor0"
+  public static let subnet = "10.114.104.0/25"
+  public static let gatewayAddress = "10.114.104.1"
+  private static let bridgeNameOption = "com.docker.network.bridge.name"
+
+  /// The body of `POST /networks/create`.
+  public static var createRequest: JSON {
+    [
+      "Name": .string(name),
+      "Options": [bridgeNameOption: .string(name)],
+      "IPAM": [
+        "Driver": "default", "Config": [["Subnet": .string(subnet), "Gateway": .string(gatewayAddress)]],
+      ],
+      "CheckDuplicate": true,
+    ]
+  }
+
+  /// Whether the network has our bridge name, subnet and gateway.
+  public static func isCorrect(_ inspect: JSON) -> Bool {
+    let pool = inspect["IPAM"]?["Config"]?.arrayValue?.first
+    return inspect["Options"]?[bridgeNameOption]?.stringValue == name
+      && pool?["Subnet"]?.stringValue == subnet && pool?["Gateway"]?.stringValue == gatewayAddress
+  }
+
+  /// The address of the API host on the network: its gateway, else the first address of a
+  /// subnet `….0/16`; nil when neither is known.
+  public static func gateway(_ inspect: JSON) -> String? {
+    guard let pool = inspect["IPAM"]?["Config"]?.arrayValue?.first else { return nil }
+    if let gateway = pool["Gateway"]?.stringValue, !gateway.isEmpty { return gateway }
+    let suffix = ".0/16"
+    guard let subnet = pool["Subnet"]?.stringValue, subnet.hasSuffix(suffix) else { return nil }
+    return subnet.dropLast(suffix.count) + ".1"
+  }
+}
