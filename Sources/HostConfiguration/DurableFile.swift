@@ -1,0 +1,113 @@
+import Glibc
+
+/// A file that could not be read or written, with the reason.
+public nonisolated struct FileError: Error, Sendable, Hashable, CustomStringConvertible {
+  /// errno(3).
+  public let code: Int32
+  public let message: String
+  public let path: String
+
+  public init(_ code: Int32, _ message: String, path: String) {
+    self.code = code
+    self.message = message
+    self.path = path
+  }
+
+  init(_ call: String, _ path: String) {
+    let code = errno
+    self.init(code, "\(call) \(path): \(String(cString: strerror(code)))", path: path)
+  }
+
+  public var description: String { message }
+}
+
+/// Reading and durable writing of small files outside of FAT (host 1.7): a reader, and a start after a
+/// power cut, sees the old or the new content whole.
+public nonisolated enum DurableFile {
+  /// The most that is read of one file; none of the files of a device comes near it.
+  public static let sizeLimit = 16 << 20
+
+  public static func read(_ path: String) throws(FileError) -> [UInt8] {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY)
+    guard descriptor >= 0 else { throw FileError("Cannot open", path) }
+    defer { close(descriptor) }
+    var content: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 16384)
+    while true {
+      let count = Glibc.read(descriptor, &buffer, buffer.count)
+      if count == 0 { return content }
+      if count < 0 {
+        if errno == EINTR { continue }
+        throw FileError("Cannot read", path)
+      }
+      content.append(contentsOf: buffer[..<count])
+      if content.count > sizeLimit { throw FileError(EFBIG, "File too large: \(path)", path: path) }
+    }
+  }
+
+  /// Writes `<path>.new`, then renames it over `path`; both steps reach the disk before it returns. A
+  /// symbolic link is followed, an existing file's mode is kept.
+  ///
+  /// - Parameter mode: of a file that did not exist.
+  public static func write(_ content: [UInt8], to path: String, mode: mode_t = 0o600) throws(FileError) {
+    let target = resolve(path)
+    var status = stat()
+    let mode = stat(target, &status) == 0 ? status.st_mode & 0o7777 : mode
+    let fresh = target + ".new"
+    do throws(FileError) {
+      try create(fresh, content, mode: mode, isExclusive: false)
+      guard rename(fresh, target) == 0 else { throw FileError("Cannot rename to", target) }
+    } catch {
+      unlink(fresh)
+      throw error
+    }
+    try synchronizeDirectory(of: target)
+  }
+
+  /// Creates or replaces a file and brings it to the disk.
+  static func create(
+    _ path: String, _ content: [UInt8], mode: mode_t, isExclusive: Bool
+  ) throws(FileError) {
+    let flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | (isExclusive ? O_EXCL : O_TRUNC)
+    let descriptor = open(path, flags, mode)
+    guard descriptor >= 0 else { throw FileError("Cannot create", path) }
+    defer { close(descriptor) }
+    fchmod(descriptor, mode)
+    var rest = content[...]
+    while !rest.isEmpty {
+      let count = rest.withUnsafeBytes { bytes in Glibc.write(descriptor, bytes.baseAddress, bytes.count) }
+      if count < 0 {
+        if errno == EINTR { continue }
+        throw FileError("Cannot write", path)
+      }
+      rest = rest.dropFirst(count)
+    }
+    guard fsync(descriptor) == 0 else { throw FileError("Cannot synchronise", path) }
+  }
+
+  static func synchronize(_ path: String) throws(FileError) {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw FileError("Cannot open", path) }
+    defer { close(descriptor) }
+    guard fsync(descriptor) == 0 else { throw FileError("Cannot synchronise", path) }
+  }
+
+  static func synchronizeDirectory(of path: String) throws(FileError) {
+    try synchronize(directory(of: path))
+  }
+
+  static func directory(of path: String) -> String {
+    guard let slash = path.lastIndex(of: "/") else { return "." }
+    return slash == path.startIndex ? "/" : String(path[..<slash])
+  }
+
+  static func name(of path: String) -> String {
+    path.lastIndex(of: "/").map { String(path[path.index(after: $0)...]) } ?? path
+  }
+
+  private static func resolve(_ path: String) -> String {
+    guard let resolved = realpath(path, nil) else { return path }
+    defer { free(resolved) }
+    return String(cString: resolved)
+  }
+}

@@ -1,0 +1,151 @@
+import Glibc
+import JSON
+import Testing
+
+@testable import HostConfiguration
+
+@Suite("config.json")
+struct ConfigFileTests {
+  let scratch = Scratch()
+  var path: String { scratch.file("boot/config.json") }
+  var copy: String { scratch.file("data/config.json.last-good") }
+
+  init() {
+    mkdir(scratch.file("boot"), 0o700)
+    mkdir(scratch.file("data"), 0o700)
+  }
+
+  func open(onBoot: Bool = true) throws -> ConfigFile {
+    try ConfigFile(
+      path: path, bootDirectory: onBoot ? scratch.file("boot") : "/nowhere", copyPath: copy, logger: quiet)
+  }
+
+  static let odd =
+    #"{ "z": 1.50, "deviceType":"x", "big":12345678901234567890,"os":{"b":[1,2],"a":null}, "uuid":"u" }"#
+
+  @Test("members that are not ours keep order and spelling", arguments: [true, false])
+  func orderAndSpelling(_ onBoot: Bool) throws {
+    write(Self.odd, to: path)
+    let file = try open(onBoot: onBoot)
+    #expect(try file.update(["uuid": .set("v"), "deviceId": .set(5)]) == ["uuid", "deviceId"])
+    #expect(
+      text(of: path)
+        == #"{"z":1.50,"deviceType":"x","big":12345678901234567890,"os":{"b":[1,2],"a":null},"uuid":"v","deviceId":5}"#
+    )
+    #expect(Scratch.names(in: scratch.file("boot")) == ["config.json"])
+  }
+
+  @Test("a change that changes nothing does not touch the file")
+  func untouched() throws {
+    write(Self.odd, to: path)
+    let file = try open()
+    #expect(try file.update(["uuid": .set("u"), "z": .set(try JSON(parsing: "1.5"))]).isEmpty)
+    #expect(text(of: path) == Self.odd)
+  }
+
+  @Test("what others wrote between read and write survives")
+  func externalEdit() throws {
+    write(#"{"uuid":"u","hostname":"a"}"#, to: path)
+    let file = try open()
+    write(#"{"hostname":"b","added":[true],"uuid":"u"}"#, to: path)
+    #expect(try file.update(["deviceId": .set(1)]) == ["hostname", "added", "deviceId"])
+    #expect(text(of: path) == #"{"hostname":"b","added":[true],"uuid":"u","deviceId":1}"#)
+    #expect(file.members["hostname"] == "b")
+  }
+
+  @Test("a removed member is gone, a null one is null")
+  func removal() throws {
+    write(#"{"apiKey":"k","deviceId":1,"x":2}"#, to: path)
+    let file = try open()
+    try file.update(["apiKey": .remove, "deviceId": .set(.null)])
+    #expect(text(of: path) == #"{"deviceId":null,"x":2}"#)
+  }
+
+  @Test("reading again tells what others changed")
+  func reload() throws {
+    write(#"{"a":1,"b":2,"c":3}"#, to: path)
+    let file = try open()
+    write(#"{"b":2.0,"a":2,"d":4}"#, to: path)
+    #expect(file.reload() == ["a", "c", "d"])
+    #expect(file.reload().isEmpty)
+    write("{", to: path)
+    #expect(file.reload().isEmpty)
+    #expect(file.members["a"] == 2)
+  }
+
+  @Test(
+    "an unusable file is replaced by the last good copy, and kept beside it",
+    arguments: [
+      "", "{", "[]", "null", "{\"uuid\":\"u\"}trailing", "\u{0}\u{0}\u{0}",
+    ])
+  func restored(_ broken: String) throws {
+    write(Self.odd, to: path)
+    do { _ = try open() }
+    write(broken, to: path)
+    let file = try open()
+    guard case .lastGoodCopy = file.origin else {
+      Issue.record("origin \(file.origin)")
+      return
+    }
+    #expect(file.members["uuid"] == "u")
+    #expect(text(of: path) == text(of: copy))
+    #expect(text(of: copy + ".damaged") == broken)
+    #expect(try open().origin == .file)
+  }
+
+  @Test("a file that has gone is restored from the last good copy")
+  func restoredWhenMissing() throws {
+    write(Self.odd, to: path)
+    do { _ = try open() }
+    unlink(path)
+    #expect(try open().members["uuid"] == "u")
+    #expect(text(of: path).contains(#""uuid":"u""#))
+  }
+
+  @Test("an unusable file without a copy is an error that names it and what to do")
+  func unusable() throws {
+    write("{\"a\":", to: path)
+    let error = try #require(throws: ConfigFileError.self) { _ = try open() }
+    #expect(
+      error.message.hasPrefix("\(path) is unusable (Unexpected end of JSON input in JSON at position 5)"))
+    #expect(error.message.hasSuffix("correct the file, then restart"))
+    #expect(text(of: path) == "{\"a\":")
+  }
+
+  @Test("without file and copy the device starts without settings, and the first change creates the file")
+  func missing() throws {
+    let file = try open()
+    #expect(file.origin == .missing && file.members.isEmpty)
+    try file.update(["uuid": .set("u")])
+    #expect(text(of: path) == #"{"uuid":"u"}"#)
+  }
+
+  @Test("a file that breaks while the agent runs is written whole at the next change")
+  func brokenMeanwhile() throws {
+    write(#"{"uuid":"u","keep":1}"#, to: path)
+    let file = try open()
+    write("garbage", to: path)
+    try file.update(["deviceId": .set(1)])
+    #expect(text(of: path) == #"{"uuid":"u","keep":1,"deviceId":1}"#)
+  }
+
+  @Test("a change that cannot be written changes nothing in memory, and the error names the file")
+  func unwritable() throws {
+    write(#"{"uuid":"u"}"#, to: path)
+    let file = try open(onBoot: false)
+    // A directory at the place of the intermediate file stops even root.
+    mkdir(path + ".new", 0o700)
+    let error = try #require(throws: ConfigFileError.self) { try file.update(["uuid": .set("v")]) }
+    #expect(error.message.hasPrefix("\(path) cannot be written: "))
+    #expect(file.members["uuid"] == "u")
+    #expect(text(of: path) == #"{"uuid":"u"}"#)
+    rmdir(path + ".new")
+  }
+
+  @Test("the copy is readable by its owner alone")
+  func copyMode() throws {
+    write(Self.odd, to: path)
+    _ = try open()
+    #expect(mode(of: copy) == 0o600)
+  }
+}

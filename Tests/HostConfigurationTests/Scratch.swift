@@ -1,0 +1,72 @@
+import Glibc
+import Logging
+
+let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+
+/// A directory that is deleted, with everything in it, together with its owner.
+final class Scratch {
+  nonisolated let path: String
+
+  init() {
+    var template = Array("/tmp/configuration-test-XXXXXX".utf8CString)
+    path =
+      mkdtemp(&template) == nil
+      ? "/tmp" : String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+
+  deinit { Self.delete(path) }
+
+  func file(_ name: String) -> String { "\(path)/\(name)" }
+
+  var names: [String] { Self.names(in: path) }
+
+  nonisolated static func names(in directory: String) -> [String] {
+    guard let listing = opendir(directory) else { return [] }
+    defer { closedir(listing) }
+    var names: [String] = []
+    while let entry = readdir(listing) {
+      let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
+        String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+      }
+      if name != ".", name != ".." { names.append(name) }
+    }
+    return names.sorted()
+  }
+
+  nonisolated private static func delete(_ directory: String) {
+    guard directory != "/tmp" else { return }
+    for name in names(in: directory) {
+      let path = "\(directory)/\(name)"
+      if unlink(path) != 0 { delete(path) }
+    }
+    rmdir(directory)
+  }
+}
+
+func contents(of path: String) -> [UInt8] {
+  guard let file = fopen(path, "r") else { return [] }
+  defer { fclose(file) }
+  var bytes: [UInt8] = []
+  var buffer = [UInt8](repeating: 0, count: 65536)
+  while true {
+    let count = fread(&buffer, 1, buffer.count, file)
+    if count == 0 { return bytes }
+    bytes.append(contentsOf: buffer[..<count])
+  }
+}
+
+func write(_ bytes: some Sequence<UInt8>, to path: String) {
+  guard let file = fopen(path, "w") else { return }
+  defer { fclose(file) }
+  let bytes = Array(bytes)
+  fwrite(bytes, 1, bytes.count, file)
+}
+
+func mode(of path: String) -> mode_t {
+  var status = stat()
+  return stat(path, &status) == 0 ? status.st_mode & 0o777 : 0
+}
+
+func text(of path: String) -> String { String(decoding: contents(of: path), as: UTF8.self) }
+
+func write(_ text: String, to path: String) { write(text.utf8, to: path) }
