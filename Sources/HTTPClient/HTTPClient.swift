@@ -1,1 +1,75 @@
-// Filled in by the first complete cut.
+import EventLoop
+
+/// Every outgoing HTTP request of the program, by libcurl on the event loop.
+///
+/// The model: one `MultiHandle` (libcurl's multi interface) tells the loop which descriptors
+/// to watch and when to call back; nothing polls, and an idle client has no timer. A request
+/// is a `Transfer`, which owns an easy handle for its time. libcurl's callbacks only move
+/// bytes into or out of the transfer and resume the task that waits; they never call libcurl,
+/// nor user code. Back-pressure is libcurl's pause: a callback that has no room (or no data)
+/// says so, and the task that makes room (or brings data) unpauses.
+///
+/// Connections and TLS sessions are kept by the multi handle and shared by all requests.
+/// Proxy variables, cookies, `.netrc` and `Expect: 100-continue` are off (specification,
+/// cloud 0.3).
+public final class HTTPClient {
+  /// The client of the program; libcurl is initialised with its first request.
+  public static let shared = HTTPClient()
+
+  /// Sent with every request that brings no `User-Agent` of its own; nil sends none.
+  public var userAgent: String?
+
+  private var roots: TrustRoots?
+  private var multi: MultiHandle?
+
+  public init(userAgent: String? = nil) { self.userAgent = userAgent }
+
+  /// Certificates to trust beyond the system's.
+  ///
+  /// - Parameter texts: PEM (RFC 7468); blocks that are no well-formed certificate are left out.
+  /// - Returns: how many certificates are used.
+  @discardableResult
+  public func setExtraRoots(_ texts: [String]) -> Int {
+    var roots = roots ?? TrustRoots()
+    defer { self.roots = roots }
+    return roots.setExtra(texts)
+  }
+
+  /// Sends a request and reads the answer to its end.
+  ///
+  /// A cancelled task ends the transfer. Any status is an answer.
+  public func send(_ request: ClientRequest) async throws(ClientError) -> ClientResponse {
+    let transfer = try begin(request, sink: .whole(limit: request.bodyLimit))
+    await transfer.wait(for: .end)
+    return try transfer.wholeAnswer()
+  }
+
+  /// Sends a request and returns when the answer's head is there. The body is pulled by its reader.
+  ///
+  /// A task cancelled before the head, or while it waits for a piece of the body, ends the transfer.
+  public func stream(_ request: ClientRequest) async throws(ClientError) -> StreamedResponse {
+    let transfer = try begin(request, sink: .queue)
+    await transfer.wait(for: .head)
+    return try transfer.streamedAnswer()
+  }
+
+  private func begin(_ request: ClientRequest, sink: Transfer.Sink) throws(ClientError) -> Transfer {
+    if Task.isCancelled { throw Transfer.cancellation(of: request, phase: .connecting) }
+    let multi = try handle(for: request)
+    let roots = roots ?? TrustRoots()
+    self.roots = roots
+    let transfer = try Transfer(request, sink: sink, userAgent: userAgent, roots: roots, multi: multi)
+    try transfer.start()
+    return transfer
+  }
+
+  private func handle(for request: ClientRequest) throws(ClientError) -> MultiHandle {
+    if let multi { return multi }
+    guard let multi = MultiHandle() else {
+      throw ClientError(
+        kind: .other, phase: .connecting, message: "\(request.peer): libcurl cannot be initialised")
+    }
+    self.multi = multi
+    return multi
+  }
+}

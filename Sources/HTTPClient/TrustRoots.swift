@@ -1,0 +1,105 @@
+import Glibc
+
+/// The certificates that a TLS peer is checked against: the system's, and extra ones.
+///
+/// The system's are found by a hashed directory where there is one, because a bundle is
+/// parsed whole, which costs about two megabytes, and a directory is read certificate by
+/// certificate as they are needed. Extra ones are given to libcurl as one blob that has been
+/// cleaned of everything that is not a certificate: a bad block must never disable the rest
+/// (specification, cloud 0.3).
+nonisolated struct TrustRoots {
+  private(set) var extra: [UInt8] = []
+  /// `/etc/ssl/certs` when it holds links named by hash; nil means libcurl's own default.
+  let systemDirectory: String?
+
+  init() { systemDirectory = Self.isHashed("/etc/ssl/certs") ? "/etc/ssl/certs" : nil }
+
+  mutating func setExtra(_ texts: [String]) -> Int {
+    let certificates = texts.flatMap(Self.certificates)
+    extra = Array(certificates.joined().utf8)
+    return certificates.count
+  }
+
+  private static func isHashed(_ directory: String) -> Bool {
+    guard let entries = opendir(directory) else { return false }
+    defer { closedir(entries) }
+    while let entry = readdir(entries) {
+      let isHash = withUnsafeBytes(of: &entry.pointee.d_name) { name in
+        name[8] == UInt8(ascii: ".") && name[9] == UInt8(ascii: "0") && name[10] == 0
+      }
+      if isHash { return true }
+    }
+    return false
+  }
+
+  /// The well-formed certificates of a PEM text (RFC 7468), each with its markers.
+  static func certificates(in text: String) -> [String] {
+    let begin = Array("-----BEGIN CERTIFICATE-----".utf8)
+    let end = Array("-----END CERTIFICATE-----".utf8)
+    var letters: [UInt8]?
+    var found: [String] = []
+    for line in text.utf8.split(whereSeparator: { $0 == 10 || $0 == 13 }) {
+      let line = line.filter { $0 != 0x20 && $0 != 0x09 || line.first == UInt8(ascii: "-") }
+      if line.elementsEqual(begin) {
+        // A block that was left open must not swallow the one after it.
+        letters = []
+      } else if line.elementsEqual(end) {
+        if let letters, isWholeSequence(letters) { found.append(block(letters)) }
+        letters = nil
+      } else {
+        letters?.append(contentsOf: line)
+      }
+    }
+    return found
+  }
+
+  private static func block(_ letters: [UInt8]) -> String {
+    var text = "-----BEGIN CERTIFICATE-----\n"
+    for at in stride(from: 0, to: letters.count, by: 64) {
+      text += String(decoding: letters[at..<min(at + 64, letters.count)], as: UTF8.self) + "\n"
+    }
+    return text + "-----END CERTIFICATE-----\n"
+  }
+
+  /// Whether the base64 text is one DER SEQUENCE of exactly the length that it claims (X.690 8.1.3).
+  private static func isWholeSequence(_ letters: [UInt8]) -> Bool {
+    guard letters.count % 4 == 0, letters.count >= 8 else { return false }
+    var bytes: [UInt8] = []
+    var padding = 0
+    for at in stride(from: 0, to: letters.count, by: 4) {
+      var group: UInt32 = 0
+      for letter in letters[at..<at + 4] {
+        if letter == UInt8(ascii: "="), at + 4 == letters.count {
+          padding += 1
+          group <<= 6
+        } else if let value = base64Value(letter), padding == 0 {
+          group = group << 6 | value
+        } else {
+          return false
+        }
+      }
+      bytes.append(UInt8(group >> 16 & 255))
+      bytes.append(UInt8(group >> 8 & 255))
+      bytes.append(UInt8(group & 255))
+    }
+    guard padding <= 2 else { return false }
+    bytes.removeLast(padding)
+    guard bytes.count >= 2, bytes[0] == 0x30 else { return false }
+    if bytes[1] < 0x80 { return bytes.count == 2 + Int(bytes[1]) }
+    let lengthBytes = Int(bytes[1] & 0x7F)
+    guard (1...3).contains(lengthBytes), bytes.count > 2 + lengthBytes else { return false }
+    let length = bytes[2..<2 + lengthBytes].reduce(0) { $0 << 8 | Int($1) }
+    return bytes.count == 2 + lengthBytes + length
+  }
+
+  private static func base64Value(_ letter: UInt8) -> UInt32? {
+    switch letter {
+    case UInt8(ascii: "A")...UInt8(ascii: "Z"): UInt32(letter - UInt8(ascii: "A"))
+    case UInt8(ascii: "a")...UInt8(ascii: "z"): UInt32(letter - UInt8(ascii: "a")) + 26
+    case UInt8(ascii: "0")...UInt8(ascii: "9"): UInt32(letter - UInt8(ascii: "0")) + 52
+    case UInt8(ascii: "+"): 62
+    case UInt8(ascii: "/"): 63
+    default: nil
+    }
+  }
+}
