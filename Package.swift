@@ -93,7 +93,7 @@ let package = Package(
 
     // Tests. `TestSupport` drives the loop's descriptor from the stock main queue.
     .target(
-      name: "TestSupport", dependencies: ["EventLoop"], path: "Tests/TestSupport",
+      name: "TestSupport", dependencies: ["EventLoop", "CSystemd"], path: "Tests/TestSupport",
       swiftSettings: strictSettings),
     .executableTarget(
       name: "loop-probe", dependencies: ["EventLoop", "CSystemd"], path: "Tests/LoopProbe",
@@ -101,10 +101,10 @@ let package = Package(
     .tests("JSON"),
     .tests("EventLoop", ["TestSupport", "CSystemd", "loop-probe"]),
     .tests("HTTP", ["TestSupport", "EventLoop", "CSystemd"]),
-    .tests("HTTPClient", ["TestSupport", "EventLoop"]),
+    .tests("HTTPClient", ["TestSupport", "EventLoop", "CSystemd"]),
     .tests("Database"),
     .tests("Model", ["JSON"]),
-    .tests("Engine", ["TestSupport", "EventLoop", "JSON"]),
+    .tests("Engine", ["TestSupport", "EventLoop", "HTTPClient", "JSON"]),
     .tests("HostConfiguration", ["JSON"]),
     .tests("StateEngine", ["Model", "JSON", "TestSupport"]),
     .tests("DeviceAPI", ["TestSupport", "JSON", "Model"]),

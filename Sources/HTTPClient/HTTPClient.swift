@@ -73,3 +73,8 @@ public final class HTTPClient {
     return multi
   }
 }
+
+extension HTTPClient {
+  /// Whether libcurl will be called by time; an idle client has no reason to.
+  var hasTimer: Bool { multi?.hasTimer ?? false }
+}

@@ -87,6 +87,8 @@ final class MultiHandle {
     }
   }
 
+  var hasTimer: Bool { timer?.isScheduled ?? false }
+
   private func finishTransfers() {
     var left: Int32 = 0
     while let message = curl_multi_info_read(handle, &left) {

@@ -70,12 +70,18 @@ extension Transfer {
     }
     hasHead = true
     phase = .readingBody
-    EventLoop.shared.enqueue { [weak self] in
-      guard let self, result == nil, request.timeouts.idle != nil else { return }
-      timer?.cancel()
-      scheduleDeadline()
-    }
+    EventLoop.shared.enqueue { [weak self] in self?.headArrived() }
     wakeIfReached()
+  }
+
+  private func headArrived() {
+    guard result == nil else { return }
+    // A refusal makes libcurl drop the rest of the body, but a paused one keeps the transfer from
+    // ending. Where the body is still wanted, the callback pauses again.
+    bodyHasMore()
+    guard result == nil, request.timeouts.idle != nil else { return }
+    timer?.cancel()
+    scheduleDeadline()
   }
 
   private static func trimmed(_ text: Substring) -> Substring {

@@ -32,10 +32,13 @@ extension Transfer {
       error(kind: .tls, code: code, reason: text)
     case CURLE_RECV_ERROR, CURLE_SEND_ERROR, CURLE_PARTIAL_FILE, CURLE_GOT_NOTHING, CURLE_SEND_FAIL_REWIND:
       error(kind: .interrupted, code: code, reason: "connection lost while \(phase.rawValue): \(text)")
+    // libcurl names an answer without a status line after the HTTP/0.9 that it could have been.
+    case CURLE_UNSUPPORTED_PROTOCOL where phase != .connecting:
+      error(kind: .malformedAnswer, code: code, reason: "not an HTTP answer: \(text)")
     case CURLE_URL_MALFORMAT, CURLE_UNSUPPORTED_PROTOCOL:
       error(kind: .invalidRequest, code: code, reason: text)
     case CURLE_TOO_MANY_REDIRECTS: error(kind: .tooManyRedirects, code: code, reason: text)
-    case CURLE_WEIRD_SERVER_REPLY, CURLE_BAD_CONTENT_ENCODING, CURLE_HTTP2, CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_WEIRD_SERVER_REPLY, CURLE_BAD_CONTENT_ENCODING, CURLE_HTTP2:
       error(kind: .malformedAnswer, code: code, reason: text)
     default: error(kind: .other, code: code, reason: text)
     }
