@@ -24,12 +24,24 @@ public final class BackgroundProcess {
     posix_spawn_file_actions_addopen(&actions, 1, output, O_WRONLY | O_CREAT | O_APPEND, 0o600)
     posix_spawn_file_actions_adddup2(&actions, 1, 2)
 
+    // A test runner may ignore or block the signal that is to end the program.
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    var none = sigset_t()
+    var all = sigset_t()
+    sigemptyset(&none)
+    sigfillset(&all)
+    posix_spawnattr_setsigmask(&attributes, &none)
+    posix_spawnattr_setsigdefault(&attributes, &all)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
+
     let words = ["/usr/bin/setpriv", "--pdeathsig", "TERM"] + command
     var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) }
     arguments.append(nil)
     defer { for argument in arguments { free(argument) } }
     var process = pid_t()
-    let code = posix_spawn(&process, words[0], &actions, nil, &arguments, csystemd_environment())
+    let code = posix_spawn(&process, words[0], &actions, &attributes, &arguments, csystemd_environment())
     guard code == 0 else { throw SystemError(code: code, call: "posix_spawn \(words[0])") }
     processID = process
   }
