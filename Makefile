@@ -1,0 +1,52 @@
+# `make` alone lists what there is. Nothing here needs configuring; packages that are missing are installed.
+
+SWIFT ?= swift
+# swiftpm links the standard library statically, so that the product runs where no Swift is installed.
+RELEASE_FLAGS = -c release --static-swift-stdlib --product balena-supervisor
+BINARY = .build/release/balena-supervisor
+STRIPPED = .build/stripped/balena-supervisor
+LINTED = Package.swift Sources Tests Benchmarks
+
+.DEFAULT_GOAL = help
+.PHONY: help run build test lint format bench package clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## Build and start the agent with the example; Ctrl-C ends it
+	@scripts/install-dependencies build run
+	@$(MAKE) --no-print-directory build
+	@scripts/run-example $(STRIPPED)
+
+build: ## Build the release binary
+	@scripts/install-dependencies build
+	$(SWIFT) build $(RELEASE_FLAGS)
+	@mkdir -p $(dir $(STRIPPED))
+	@strip -o $(STRIPPED) $(BINARY)
+	@ls -lh $(STRIPPED) | awk '{print "built $(STRIPPED), " $$5}'
+
+test: ## Run every test, on a private engine, registries and journal
+	@scripts/install-dependencies build run test
+	@scripts/run-tests
+
+lint: ## Check the format of the sources
+	$(SWIFT) format lint --strict --recursive $(wildcard $(LINTED))
+	@for file in scripts/* .ci/run packaging/debian/*inst packaging/debian/*rm; do \
+	  [ ! -f $$file ] || bash -n $$file || exit 1; done
+
+format: ## Format the sources
+	$(SWIFT) format --in-place --recursive $(wildcard $(LINTED))
+
+bench: ## Measure request latency and footprint; results in Benchmarks/results
+	@scripts/install-dependencies build run bench
+	@$(MAKE) --no-print-directory build
+	@scripts/run-benchmarks $(STRIPPED)
+
+package: ## Build a Debian package
+	@scripts/install-dependencies build package
+	@$(MAKE) --no-print-directory build
+	@packaging/build-deb $(STRIPPED)
+
+clean: ## Remove what was built and what `make run` and `make test` left
+	@[ ! -d .run/engine ] || scripts/engine stop .run/engine
+	rm -rf .build .run .test Benchmarks/.build Benchmarks/results *.deb
