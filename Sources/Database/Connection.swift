@@ -78,6 +78,7 @@ public final class Connection {
       throw DatabaseError(systemError: errno, call: "cannot create the database", path: path)
     }
     close(descriptor)
+    synchronizeDirectory(of: path)
   }
 
   private func configure() throws(DatabaseError) {
@@ -141,6 +142,12 @@ public final class Connection {
   /// A number that changes when another connection has changed the file.
   public func dataVersion() throws(DatabaseError) -> Int {
     try first("PRAGMA data_version") { row in row.integer(0) ?? 0 } ?? 0
+  }
+
+  /// Gives back what compiled statements and cached pages hold; after work that does not come back.
+  public func releaseMemory() {
+    statements.removeAll()
+    sqlite3_db_release_memory(handle.pointer)
   }
 
   private func statement(_ sql: String) throws(DatabaseError) -> Statement {

@@ -40,8 +40,14 @@ public nonisolated struct DatabaseError: Error, Sendable, Hashable {
     self.resultCode = resultCode
   }
 
-  /// True when the file cannot be written, and everything in it can still be read.
-  public var isUnwritable: Bool { code == .full || code == .readOnly || code == .cannotOpen }
+  /// True when the fault is the disk's: nothing can be stored there until someone has looked after it.
+  public var isUnwritable: Bool {
+    switch code {
+    case .full, .readOnly, .cannotOpen: true
+    case .other: resultCode & 0xFF == SQLITE_IOERR
+    default: false
+    }
+  }
 }
 
 nonisolated extension DatabaseError: CustomStringConvertible {

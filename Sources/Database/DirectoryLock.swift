@@ -49,21 +49,3 @@ public nonisolated struct DirectoryLock: ~Copyable {
     return nil
   }
 }
-
-/// The whole content of a file.
-nonisolated func readSmallFile(_ path: String) throws(DatabaseError) -> [UInt8] {
-  let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY)
-  guard descriptor >= 0 else { throw DatabaseError(systemError: errno, call: "cannot open", path: path) }
-  defer { close(descriptor) }
-  var content: [UInt8] = []
-  var buffer = [UInt8](repeating: 0, count: 16384)
-  while true {
-    let count = read(descriptor, &buffer, buffer.count)
-    if count == 0 { return content }
-    if count < 0 {
-      if errno == EINTR { continue }
-      throw DatabaseError(systemError: errno, call: "cannot read", path: path)
-    }
-    content.append(contentsOf: buffer[..<count])
-  }
-}

@@ -72,6 +72,7 @@ struct StoreOpener {
     if !imported.isEmpty {
       logger.notice("Imported from the former agent: \(imported.joined(separator: ", "))")
     }
+    connection.releaseMemory()
     return imported
   }
 
@@ -95,6 +96,7 @@ struct StoreOpener {
       throw DatabaseError(systemError: errno, call: "cannot move the damaged database aside", path: path)
     }
     for suffix in Self.companions { rename(path + suffix, aside + suffix) }
+    synchronizeDirectory(of: path)
     logger.critical(
       "The database \(path) is damaged (\(damage.message)). It is kept as \(aside); a new one is built from what the engine, config.json and the cloud know."
     )
@@ -190,20 +192,5 @@ struct StoreOpener {
   private static func directory(of path: String) -> String {
     guard let slash = path.lastIndex(of: "/") else { return "." }
     return slash == path.startIndex ? "/" : String(path[..<slash])
-  }
-}
-
-private nonisolated func writeSmallFile(_ path: String, _ content: [UInt8]) throws(DatabaseError) {
-  let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
-  guard descriptor >= 0 else { throw DatabaseError(systemError: errno, call: "cannot create", path: path) }
-  defer { close(descriptor) }
-  var rest = content[...]
-  while !rest.isEmpty {
-    let count = rest.withUnsafeBytes { bytes in write(descriptor, bytes.baseAddress, bytes.count) }
-    if count < 0 {
-      if errno == EINTR { continue }
-      throw DatabaseError(systemError: errno, call: "cannot write", path: path)
-    }
-    rest = rest.dropFirst(count)
   }
 }

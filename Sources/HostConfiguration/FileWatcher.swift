@@ -1,0 +1,67 @@
+import EventLoop
+import Glibc
+
+/// Calls back when anyone has written or replaced a file (inotify(7)), so that edits by the host's
+/// tools are seen at once and nothing has to be polled.
+///
+/// The directory is watched, because a durable write replaces the file's inode. Several events that
+/// arrive together make one call. The agent's own writes are reported, too.
+public final class FileWatcher {
+  private let descriptor: Int32
+  private let name: [UInt8]
+  private let onChange: () -> Void
+  private var watch: EventLoop.Watch?
+
+  /// - Throws: when the file's directory does not exist, or the kernel has no watch left.
+  public init(_ path: String, loop: EventLoop = .shared, onChange: @escaping () -> Void) throws(FileError) {
+    name = Array(DurableFile.name(of: path).utf8)
+    self.onChange = onChange
+    descriptor = inotify_init1(Int32(IN_CLOEXEC) | Int32(IN_NONBLOCK))
+    guard descriptor >= 0 else { throw FileError("Cannot watch", path) }
+    let directory = DurableFile.directory(of: path)
+    guard inotify_add_watch(descriptor, directory, UInt32(IN_CLOSE_WRITE | IN_MOVED_TO)) >= 0 else {
+      let error = FileError("Cannot watch", directory)
+      close(descriptor)
+      throw error
+    }
+    do {
+      watch = try loop.watch(descriptor, .read) { [weak self] _ in self?.takeEvents() }
+    } catch {
+      close(descriptor)
+      throw FileError(error.code, "Cannot watch \(path): \(error)", path: path)
+    }
+  }
+
+  isolated deinit { cancel() }
+
+  /// Ends the watch; idempotent.
+  public func cancel() {
+    guard let watch else { return }
+    watch.cancel()
+    self.watch = nil
+    close(descriptor)
+  }
+
+  private func takeEvents() {
+    let header = MemoryLayout<inotify_event>.size
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    var isAffected = false
+    while watch != nil {
+      let count = read(descriptor, &buffer, buffer.count)
+      guard count > 0 else { break }
+      var at = 0
+      while at + header <= count {
+        let event = buffer.withUnsafeBytes { bytes in
+          bytes.loadUnaligned(fromByteOffset: at, as: inotify_event.self)
+        }
+        let end = min(at + header + Int(event.len), count)
+        let hasOverflown = event.mask & UInt32(IN_Q_OVERFLOW) != 0
+        if hasOverflown || buffer[(at + header)..<end].prefix(while: { $0 != 0 }).elementsEqual(name) {
+          isAffected = true
+        }
+        at = end
+      }
+    }
+    if isAffected { onChange() }
+  }
+}
