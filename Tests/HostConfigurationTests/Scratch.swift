@@ -70,3 +70,28 @@ func mode(of path: String) -> mode_t {
 func text(of path: String) -> String { String(decoding: contents(of: path), as: UTF8.self) }
 
 func write(_ text: String, to path: String) { write(text.utf8, to: path) }
+/// A small tmpfs under the scratch directory, unmounted with its owner; needs root.
+final class SmallFileSystem {
+  nonisolated let path: String
+  let isMounted: Bool
+
+  init(in scratch: Scratch, kibibytes: Int) {
+    path = scratch.file("tmpfs")
+    mkdir(path, 0o700)
+    isMounted = mount("tmpfs", path, "tmpfs", 0, "size=\(kibibytes)k") == 0
+  }
+
+  func makeReadOnly() -> Bool {
+    mount("tmpfs", path, nil, UInt(MS_REMOUNT | MS_RDONLY), nil) == 0
+  }
+
+  /// Writes a file until no byte is left.
+  func fill() {
+    let descriptor = open("\(path)/filler", O_WRONLY | O_CREAT, 0o600)
+    let zeros = [UInt8](repeating: 0, count: 512)
+    while write(descriptor, zeros, zeros.count) > 0 {}
+    close(descriptor)
+  }
+
+  deinit { umount2(path, Int32(MNT_DETACH)) }
+}
