@@ -18,10 +18,13 @@ extension Target {
     .target(name: name, dependencies: dependencies, swiftSettings: strictSettings)
   }
 
-  static func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  static func tests(
+    _ name: String, _ dependencies: [Target.Dependency] = [], exclude: [String] = []
+  ) -> Target {
     .testTarget(
       name: "\(name)Tests",
       dependencies: [.target(name: name)] + dependencies,
+      exclude: exclude,
       swiftSettings: strictSettings)
   }
 }
@@ -103,7 +106,7 @@ let package = Package(
     .tests("HTTP", ["TestSupport", "EventLoop", "CSystemd"]),
     .tests("HTTPClient", ["TestSupport", "EventLoop", "CSystemd"]),
     .tests("Database"),
-    .tests("Model", ["JSON"]),
+    .tests("Model", ["JSON"], exclude: ["Golden"]),
     .tests("Engine", ["TestSupport", "EventLoop", "HTTPClient", "JSON"]),
     .tests("HostConfiguration", ["JSON"]),
     .tests("StateEngine", ["Model", "JSON", "TestSupport"]),

@@ -4,6 +4,11 @@ public nonisolated struct JSONSyntaxError: Error, Hashable, CustomStringConverti
   /// Offset in bytes from the start of the text.
   public let offset: Int
 
+  public init(reason: String, offset: Int) {
+    self.reason = reason
+    self.offset = offset
+  }
+
   public var description: String { "\(reason) in JSON at position \(offset)" }
 }
 
@@ -17,16 +22,25 @@ nonisolated extension JSON {
   }
 
   public init(parsing bytes: [UInt8]) throws(JSONSyntaxError) {
-    var parser = JSONParser(bytes: bytes)
-    self = try parser.parseDocument()
+    // What stands between two quotes of valid UTF-8 is valid, so that one check serves all strings.
+    do throws(UTF8.ValidationError) {
+      _ = try UTF8Span(validating: bytes.span)
+    } catch {
+      throw JSONSyntaxError(reason: "Invalid UTF-8", offset: error.byteOffsets.lowerBound)
+    }
+    self = try bytes.withUnsafeBufferPointer { (bytes) throws(JSONSyntaxError) in
+      var parser = JSONParser(bytes: bytes)
+      return try parser.parseDocument()
+    }
   }
 }
 
 private nonisolated struct JSONParser {
-  let bytes: [UInt8]
+  /// Valid UTF-8 that outlives the parser. Every access is checked against `count` before.
+  let bytes: UnsafeBufferPointer<UInt8>
   var at = 0
 
-  init(bytes: [UInt8]) { self.bytes = bytes }
+  init(bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
 
   mutating func parseDocument() throws(JSONSyntaxError) -> JSON {
     if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { at = 3 }
@@ -97,18 +111,19 @@ private nonisolated struct JSONParser {
     { at += 1 }
     guard at < bytes.count else { throw unexpected("Unterminated string") }
     if bytes[at] == UInt8(ascii: "\"") {
-      let text = try decode(bytes[start..<at])
+      let text = String(decoding: UnsafeBufferPointer(rebasing: bytes[start..<at]), as: UTF8.self)
       at += 1
       return text
     }
-    var unescaped = Array(bytes[start..<at])
+    var unescaped: [UInt8] = []
+    unescaped.append(contentsOf: bytes[start..<at])
     while true {
       guard at < bytes.count else { throw unexpected("Unterminated string") }
       let byte = bytes[at]
       switch byte {
       case UInt8(ascii: "\""):
         at += 1
-        return try decode(unescaped[...])
+        return String(decoding: unescaped, as: UTF8.self)
       case UInt8(ascii: "\\"): try parseEscape(into: &unescaped)
       case 0..<0x20: throw unexpected("Bad control character in string literal")
       default:
@@ -116,13 +131,6 @@ private nonisolated struct JSONParser {
         at += 1
       }
     }
-  }
-
-  private func decode(_ slice: ArraySlice<UInt8>) throws(JSONSyntaxError) -> String {
-    guard let text = String(validating: slice, as: UTF8.self) else {
-      throw unexpected("Invalid UTF-8 in string")
-    }
-    return text
   }
 
   private mutating func parseEscape(into output: inout [UInt8]) throws(JSONSyntaxError) {
@@ -165,10 +173,13 @@ private nonisolated struct JSONParser {
   private mutating func parseHexadecimal() throws(JSONSyntaxError) -> UInt32 {
     var value: UInt32 = 0
     for _ in 0..<4 {
-      guard at < bytes.count, let digit = Character(Unicode.Scalar(bytes[at])).hexDigitValue,
-        bytes[at] < 0x80
-      else { throw unexpected("Bad Unicode escape") }
-      value = value << 4 | UInt32(digit)
+      guard at < bytes.count else { throw unexpected("Bad Unicode escape") }
+      let byte = UInt32(bytes[at])
+      switch byte {
+      case 0x30...0x39: value = value << 4 | (byte - 0x30)
+      case 0x41...0x46, 0x61...0x66: value = value << 4 | ((byte | 0x20) - 0x61 + 10)
+      default: throw unexpected("Bad Unicode escape")
+      }
       at += 1
     }
     return value

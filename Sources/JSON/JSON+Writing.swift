@@ -42,24 +42,35 @@ nonisolated extension JSON {
   /// Appends a quoted string (RFC 8259 section 7): only what must be escaped is.
   public static func write(string: String, to output: inout [UInt8]) {
     output.append(UInt8(ascii: "\""))
-    for byte in string.utf8 {
-      switch byte {
-      case UInt8(ascii: "\""): output.append(contentsOf: #"\""#.utf8)
-      case UInt8(ascii: "\\"): output.append(contentsOf: #"\\"#.utf8)
-      case 0x08: output.append(contentsOf: #"\b"#.utf8)
-      case 0x09: output.append(contentsOf: #"\t"#.utf8)
-      case 0x0A: output.append(contentsOf: #"\n"#.utf8)
-      case 0x0C: output.append(contentsOf: #"\f"#.utf8)
-      case 0x0D: output.append(contentsOf: #"\r"#.utf8)
-      case 0..<0x20:
-        let digits = Array("0123456789abcdef".utf8)
-        output.append(contentsOf: #"\u00"#.utf8)
-        output.append(digits[Int(byte >> 4)])
-        output.append(digits[Int(byte & 15)])
-      default: output.append(byte)
-      }
+    // Nearly every string can be copied as it is.
+    let start = output.count
+    output.append(contentsOf: string.utf8)
+    let mustEscape = output[start...].contains { byte in
+      byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\")
+    }
+    if mustEscape {
+      output.removeSubrange(start...)
+      for byte in string.utf8 { write(escaped: byte, to: &output) }
     }
     output.append(UInt8(ascii: "\""))
+  }
+
+  private static func write(escaped byte: UInt8, to output: inout [UInt8]) {
+    switch byte {
+    case UInt8(ascii: "\""): output.append(contentsOf: #"\""#.utf8)
+    case UInt8(ascii: "\\"): output.append(contentsOf: #"\\"#.utf8)
+    case 0x08: output.append(contentsOf: #"\b"#.utf8)
+    case 0x09: output.append(contentsOf: #"\t"#.utf8)
+    case 0x0A: output.append(contentsOf: #"\n"#.utf8)
+    case 0x0C: output.append(contentsOf: #"\f"#.utf8)
+    case 0x0D: output.append(contentsOf: #"\r"#.utf8)
+    case 0..<0x20:
+      output.append(contentsOf: #"\u00"#.utf8)
+      for digit in [byte >> 4, byte & 15] {
+        output.append(digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10)
+      }
+    default: output.append(byte)
+    }
   }
 }
 

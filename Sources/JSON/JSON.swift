@@ -5,7 +5,8 @@
 /// state count (specification, target-state 0), and config.json belongs to the host
 /// and must not be written back differently (host 2.3).
 ///
-/// Comparison is by meaning: the order of members does not matter, `1` equals `1.0`.
+/// Comparison is by meaning: the order of members does not matter, `1` equals `1.0`, and numbers that
+/// no `Double` can tell apart are still different.
 public nonisolated enum JSON: Sendable, Hashable {
   case null
   case bool(Bool)
@@ -47,10 +48,50 @@ public nonisolated struct JSONNumber: Sendable {
 
 nonisolated extension JSONNumber: Hashable {
   public static func == (a: JSONNumber, b: JSONNumber) -> Bool {
-    a.text == b.text || a.doubleValue == b.doubleValue
+    a.text == b.text || Decimal(a.text) == Decimal(b.text)
   }
 
-  public func hash(into hasher: inout Hasher) { hasher.combine(doubleValue) }
+  public func hash(into hasher: inout Hasher) { hasher.combine(Decimal(text)) }
+
+  /// A number's exact value, which a `Double` cannot always hold: digits times a power of ten.
+  private struct Decimal: Hashable {
+    var isNegative = false
+    /// Without zeros at either end; empty for zero.
+    var digits: [UInt8] = []
+    /// Of the last digit.
+    var exponent = 0
+    /// Set instead of the above when even the exponent does not fit.
+    var unreadable: String?
+
+    init(_ text: String) {
+      var pastPoint = 0
+      var isFraction = false
+      var rest = text.utf8[...]
+      while let byte = rest.popFirst() {
+        switch byte {
+        case UInt8(ascii: "-"): isNegative = true
+        case UInt8(ascii: "."): isFraction = true
+        case UInt8(ascii: "e"), UInt8(ascii: "E"):
+          if rest.first == UInt8(ascii: "+") { rest.removeFirst() }
+          guard let power = Int(Substring(rest)), abs(power) < 1 << 40 else {
+            unreadable = text
+            return
+          }
+          exponent = power
+          rest = rest[rest.endIndex...]
+        default:
+          if isFraction { pastPoint += 1 }
+          if byte != UInt8(ascii: "0") || !digits.isEmpty { digits.append(byte) }
+        }
+      }
+      exponent -= pastPoint
+      while digits.last == UInt8(ascii: "0") {
+        digits.removeLast()
+        exponent += 1
+      }
+      if digits.isEmpty { (isNegative, exponent) = (false, 0) }
+    }
+  }
 }
 
 /// The members of an object, in the order of the document.
@@ -63,7 +104,7 @@ public nonisolated struct JSONObject: Sendable {
   private var storage: [Entry] = []
   private var index: [String: Int]?
 
-  private struct Entry: Sendable {
+  fileprivate struct Entry: Sendable {
     var key: String
     var value: JSON
   }
@@ -114,10 +155,17 @@ public nonisolated struct JSONObject: Sendable {
 }
 
 nonisolated extension JSONObject: Sequence {
-  public func makeIterator() -> AnyIterator<Member> {
-    var inner = storage.makeIterator()
-    return AnyIterator { inner.next().map { ($0.key, $0.value) } }
+  public struct Iterator: IteratorProtocol {
+    private var inner: IndexingIterator<[Entry]>
+
+    fileprivate init(_ storage: [Entry]) { inner = storage.makeIterator() }
+
+    public mutating func next() -> Member? { inner.next().map { ($0.key, $0.value) } }
   }
+
+  public var underestimatedCount: Int { storage.count }
+
+  public func makeIterator() -> Iterator { Iterator(storage) }
 }
 
 nonisolated extension JSONObject: Hashable {
@@ -126,11 +174,15 @@ nonisolated extension JSONObject: Hashable {
   }
 
   public func hash(into hasher: inout Hasher) {
-    hasher.combine(count)
-    for key in keys.sorted() {
-      hasher.combine(key)
-      hasher.combine(self[key])
+    // A sum does not depend on the order of the members.
+    var sum = 0
+    for entry in storage {
+      var member = Hasher()
+      member.combine(entry.key)
+      member.combine(entry.value)
+      sum &+= member.finalize()
     }
+    hasher.combine(sum)
   }
 }
 

@@ -24,7 +24,24 @@ nonisolated extension ServiceMapping {
     }
     config.networks = endpoints
     if config.networkMode == "host", config.hostname.isEmpty { config.hostname = context.hostName }
+    config.dns = composition.textOrList("dns") ?? []
+    config.dnsSearch = composition.textOrList("dnsSearch") ?? []
+    config.dnsOpt = composition.list("dnsOpt") ?? []
+    config.extraHosts = mapExtraHosts()
     return dependsOn
+  }
+
+  /// `host:ip` or `host=ip`, or a map of one address or several for each host.
+  private mutating func mapExtraHosts() -> [String] {
+    guard case .object(let hosts) = composition["extraHosts"] else {
+      return (composition.list("extraHosts") ?? []).map { entry in
+        guard let equals = entry.firstIndex(of: "=") else { return entry }
+        return entry[..<equals] + ":" + entry[equals...].dropFirst()
+      }
+    }
+    return hosts.flatMap { host, value in
+      (value.arrayValue ?? [value]).compactMap(Coercions.scalarText).map { "\(host):\($0)" }
+    }
   }
 
   private enum Mode {

@@ -1,0 +1,80 @@
+import JSON
+import Testing
+
+@testable import Model
+
+/// Cases are data: one more is one more element of a file in `Golden`.
+@Suite struct `Golden payloads` {
+  @Test(arguments: Fixture.goldenCases("create-examples.json") + Fixture.goldenCases("create-rows.json"))
+  func `a composition becomes its create call`(golden: GoldenCase) throws {
+    let (service, notes) = try Fixture.service(golden.json)
+    let request = try service.createRequest(containerIds: ["vpn": "ffff"], deviceName: "blue-sky")
+    var expected = try Fixture.golden("base.json")
+    expected.merge(golden.json["expect"]?.objectValue ?? [:])
+    for (key, value) in expected.objectValue ?? [:] {
+      #expect(Self.ordered(request[key], key) == Self.ordered(value, key), "\(key)")
+    }
+    #expect(Set(request.objectValue?.keys ?? []) == Set(expected.objectValue?.keys ?? []))
+
+    let connections = JSONObject(service.networksToConnect.map { ($0.name, $0.endpoint) })
+    #expect(JSON.object(connections) == golden.json["connect"] ?? [:])
+    #expect(notes == golden.json["notes"]?.stringList ?? [])
+    #expect(service.dependsOn == golden.json["dependsOn"]?.stringList ?? [])
+    #expect(service.containerName == "web_88_99_c0ffee01")
+  }
+
+  @Test func `the files of cases are there`() {
+    #expect(Fixture.goldenCases("create-examples.json").count >= 9)
+    #expect(Fixture.goldenCases("create-rows.json").count >= 30)
+    #expect(Fixture.goldenCases("verdicts.json").count >= 20)
+  }
+
+  @Test(arguments: Fixture.goldenCases("verdicts.json"))
+  func `a change is noticed or not`(golden: GoldenCase) throws {
+    let from = try Fixture.service(golden.json["from"] ?? [:]).service
+    let target = golden.json["to"] ?? [:]
+    let to = try Fixture.service(target).service
+    let request = try from.createRequest(containerIds: ["vpn": "ffff"], deviceName: "blue-sky")
+    let echo = EngineEcho(image: Fixture.image).inspect(request, of: from)
+    let current = try Service(inspecting: echo)
+    let differences = current.differences(
+      to: to, containerIds: ["vpn": target["vpnContainer"]?.stringValue ?? "ffff"])
+    let fields = differences.map { difference in
+      difference.field.split(separator: Fixture.appUuid, omittingEmptySubsequences: false).joined(
+        separator: "A")
+    }
+    #expect(fields == golden.json["different"]?.stringList)
+    #expect(!differences.contains { "\($0)".contains("secret") })
+  }
+
+  /// The engine keeps variables in no order that counts.
+  private static func ordered(_ value: JSON?, _ key: String) -> JSON? {
+    key == "Env" ? value.map { JSON($0.stringList.sorted()) } : value
+  }
+}
+
+nonisolated extension JSON {
+  /// Lays `changes` over an object: `HostConfig` member by member, `X+` adds to `X`, `X-` takes
+  /// away from it, anything else replaces.
+  mutating func merge(_ changes: JSONObject) {
+    var members = objectValue ?? [:]
+    for (key, change) in changes {
+      let name = String(key.dropLast())
+      switch (key.last, change) {
+      case ("+", .array(let more)): members[name] = .array((members[name]?.arrayValue ?? []) + more)
+      case ("+", .object(let more)):
+        var object = members[name]?.objectValue ?? [:]
+        for (key, value) in more { object[key] = value }
+        members[name] = .object(object)
+      case ("-", .array(let less)):
+        members[name] = .array((members[name]?.arrayValue ?? []).filter { !less.contains($0) })
+      case (_, .object(let more)) where key == "HostConfig":
+        var host = members[key] ?? [:]
+        host.merge(more)
+        members[key] = host
+      default: members[key] = change
+      }
+    }
+    self = .object(members)
+  }
+}
