@@ -107,6 +107,7 @@ final class Transfer {
       await withCheckedContinuation { continuation in
         if Task.isCancelled { cancel() }
         guard !isReached(milestone) else { return continuation.resume() }
+        precondition(waiting == nil, "a body has one reader at a time")
         waiting = (milestone, continuation)
       }
     } onCancel: {

@@ -41,7 +41,7 @@ final class TestServer {
       }
       port = UInt16(bigEndian: bound.sin_port)
     }
-    guard status == 0, listen(listener, 16) == 0 else { throw SystemError.last("bind") }
+    guard status == 0, listen(listener, 256) == 0 else { throw SystemError.last("bind") }
     watch = try EventLoop.shared.watch(listener, .read) { [weak self] _ in self?.accept() }
   }
 
