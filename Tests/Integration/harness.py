@@ -1,0 +1,310 @@
+"""The device under test: the real agent binary on a real engine, each test with its own directories and port."""
+
+import http.client
+import itertools
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+import urllib.parse
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+IMAGE = "test-image:1"
+OTHER_IMAGE = "test-image:2"
+CLEAN_UP_LABEL = "io.balena.supervised"
+_numbers = itertools.count(1)
+
+
+def required(name):
+    value = os.environ.get(name)
+    if not value:
+        raise SystemExit(f"{name} is not set: these tests are run by `make test`")
+    return value
+
+
+def wait_until(condition, what, seconds=90):
+    """Returns the first true value of `condition`; fails the test when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.05)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path, timeout):
+        super().__init__("engine", timeout=timeout)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+class Answer:
+    def __init__(self, response):
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    @property
+    def text(self):
+        return self.body.decode()
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+class Engine:
+    """The shared engine, asked directly, behind the agent's back."""
+
+    def __init__(self):
+        self.address = required("SUPERVISOR_TEST_ENGINE")
+        self.path = self.address.removeprefix("unix://")
+        self.directory = os.path.dirname(self.path)
+
+    def request(self, method, path, body=None, headers=None, timeout=60):
+        connection = UnixConnection(self.path, timeout)
+        try:
+            if isinstance(body, (dict, list)):
+                body = json.dumps(body)
+                headers = {"Content-Type": "application/json", **(headers or {})}
+            connection.request(method, path, body, headers or {})
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def get(self, path):
+        return self.request("GET", path).json
+
+    def containers(self, label=CLEAN_UP_LABEL):
+        filters = urllib.parse.quote(json.dumps({"label": [label]}))
+        return self.get(f"/containers/json?all=1&filters={filters}")
+
+    def service_containers(self, app_id):
+        """Inspected containers of an app by service name; fails on two of one service."""
+        found = {}
+        for row in self.containers(f"io.balena.app-id={app_id}"):
+            name = row["Labels"]["io.balena.service-name"]
+            if name in found:
+                raise AssertionError(f"two containers of service {name}")
+            container = self.request("GET", f"/containers/{row['Id']}/json")
+            if container.status == 200:
+                found[name] = container.json
+        return found
+
+    def remove(self, container_id):
+        self.request("DELETE", f"/containers/{container_id}?force=1&v=1")
+
+    def has_image(self, name):
+        return self.request("GET", f"/images/{name}/json").status == 200
+
+    def make_image(self, name, text=""):
+        run([f"{ROOT}/scripts/make-test-image", self.address, name, text])
+
+    def control(self, command):
+        run([f"{ROOT}/scripts/engine", command, self.directory])
+
+    def clean(self):
+        """Takes away all that agents made; waits, because removal of one object holds up another."""
+        for container in self.containers():
+            self.remove(container["Id"])
+        for network in self.get("/networks"):
+            if network["Name"] not in ("bridge", "host", "none"):
+                self.request("DELETE", f"/networks/{network['Id']}")
+        for volume in self.get("/volumes")["Volumes"] or []:
+            self.request("DELETE", f"/volumes/{volume['Name']}?force=1")
+
+
+def run(command, **options):
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, **options)
+    if done.returncode != 0:
+        raise AssertionError(f"{command}: status {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Agent:
+    """One agent: own directories, own port. It can be started again on the same directories."""
+
+    def __init__(self, engine_address, config="{}"):
+        base = os.path.join(required("SUPERVISOR_TEST_DIRECTORY"), "agents")
+        os.makedirs(base, exist_ok=True)
+        self.directory = tempfile.mkdtemp(prefix=f"{next(_numbers)}-", dir=base)
+        for name in ("host/tmp", "boot", "state", "data"):
+            os.makedirs(os.path.join(self.directory, name))
+        self.config = self.path("boot/config.json")
+        if config is not None:
+            with open(self.config, "w", encoding="utf-8") as file:
+                file.write(config)
+        self.engine_address = engine_address
+        self.port = free_port()
+        self.log_path = self.path("log")
+        self.process = None
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def start(self, wait=True, **overrides):
+        """Starts the process; `overrides` replace options, by name with underscores."""
+        options = {
+            "host_root": self.path("host"),
+            "boot": self.path("boot"),
+            "state": self.path("state"),
+            "data": self.path("data"),
+            "config": self.config,
+            "database": self.path("database.sqlite"),
+            "engine": self.engine_address,
+            "listen": f"127.0.0.1:{self.port}",
+            **overrides,
+        }
+        arguments = [part for name, value in options.items() for part in ("--" + name.replace("_", "-"), value)]
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                [required("SUPERVISOR_TEST_BINARY"), *arguments],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "LOG_LEVEL": "debug"},
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 524288)))
+        if wait:
+            wait_until(self.answers, "the agent answers /ping", seconds=20)
+        return self
+
+    def answers(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"the agent ended with status {self.process.returncode}:\n{self.log}")
+        try:
+            return self.get("/ping", timeout=2).text == "OK"
+        except OSError:
+            return False
+
+    def wait_for_end(self, seconds=20):
+        return self.process.wait(seconds)
+
+    def kill(self, number=signal.SIGKILL):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(number)
+            return self.process.wait(30)
+        return None
+
+    @property
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def request(self, method, path, body=None, headers=None, timeout=30):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            if isinstance(body, (dict, list)):
+                body = json.dumps(body)
+                headers = {"Content-Type": "application/json", **(headers or {})}
+            connection.request(method, path, body, headers or {})
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def get(self, path, timeout=30):
+        return self.request("GET", path, timeout=timeout)
+
+    def status(self):
+        return self.get("/v2/state/status").json
+
+    def post_target(self, apps, **more):
+        return self.request("POST", "/v2/local/target-state", {"local": {"apps": apps}, **more})
+
+    def connect(self, timeout=30):
+        return socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
+
+    def process_status(self, field):
+        with open(f"/proc/{self.process.pid}/status", encoding="utf-8") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                if name == field:
+                    return int(value.split()[0])
+        raise AssertionError(f"no {field}")
+
+
+COMMAND = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done"]
+
+
+def service(name, image=IMAGE, number=1, **more):
+    """A service of the v2 document that ends at once on SIGTERM."""
+    return {
+        "serviceName": name, "imageId": number, "image": image, "environment": {}, "labels": {},
+        "command": COMMAND, "restart": "always", **more,
+    }
+
+
+def app(*services, app_id=1, commit="c0ffee01", release_id=1, **more):
+    return {
+        str(app_id): {
+            "name": f"app{app_id}", "commit": commit, "releaseId": release_id,
+            "services": {str(index): service for index, service in enumerate(services, 1)},
+            "volumes": {}, "networks": {}, **more,
+        }
+    }
+
+
+class DeviceTest(unittest.TestCase):
+    """A test with the shared engine; agents made with `self.agent` end with the test."""
+
+    maxDiff = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.engine = Engine()
+        for image, text in ((IMAGE, "1"), (OTHER_IMAGE, "2")):
+            if not cls.engine.has_image(image):
+                cls.engine.make_image(image, text)
+
+    def setUp(self):
+        self.agents = []
+        for image, text in ((IMAGE, "1"), (OTHER_IMAGE, "2")):
+            if not self.engine.has_image(image):
+                self.engine.make_image(image, text)
+
+    def tearDown(self):
+        for agent in self.agents:
+            agent.kill()
+        self.engine.clean()
+
+    def agent(self, start=True, config="{}", **options):
+        agent = Agent(self.engine.address, config=config)
+        self.agents.append(agent)
+        if start:
+            agent.start(**options)
+        return agent
+
+    def wait_for_services(self, agent, *names, app_id=1):
+        """Waits until exactly these services run and the agent says so; returns their containers by name."""
+
+        def settled():
+            try:
+                status = agent.status()
+            except OSError:
+                return None
+            if status["appState"] != "applied":
+                return None
+            running = sorted(row["serviceName"] for row in status["containers"] if row["status"] == "Running")
+            if running != sorted(names) or len(status["containers"]) != len(names):
+                return None
+            containers = self.engine.service_containers(app_id)
+            if sorted(containers) != sorted(names):
+                return None
+            return {"containers": containers} if all(c["State"]["Running"] for c in containers.values()) else None
+
+        return wait_until(settled, f"services running: {', '.join(names) or 'none'}")["containers"]

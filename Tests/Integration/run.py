@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Runs the integration tests on a device that scripts/test-device has started.
+
+    run.py [--count FILE] [-k PATTERN]     writes `PASSED FAILED` to FILE
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+import unittest
+
+TEST_LIMIT_SECONDS = 300
+
+
+class Sentences(unittest.TestResult):
+    """Prints each test's name as a sentence, and the agents' logs of a test that failed."""
+
+    def startTest(self, test):
+        super().startTest(test)
+        self.began = time.monotonic()
+        signal.alarm(TEST_LIMIT_SECONDS)
+
+    def line(self, mark, test):
+        name = getattr(test, "_testMethodName", str(test)).removeprefix("test_").replace("_", " ")
+        subject = type(test).__module__.removeprefix("test_").replace("_", " ")
+        print(f"{mark} {subject}: {name} ({time.monotonic() - self.began:.1f} s)", flush=True)
+
+    def stopTest(self, test):
+        signal.alarm(0)
+        super().stopTest(test)
+
+    def addSuccess(self, test):
+        super().addSuccess(test)
+        self.line("ok  ", test)
+
+    def addFailure(self, test, error):
+        super().addFailure(test, error)
+        self.report(test, self.failures[-1][1])
+
+    def addError(self, test, error):
+        super().addError(test, error)
+        self.report(test, self.errors[-1][1])
+
+    def report(self, test, text):
+        self.began = getattr(self, "began", time.monotonic())
+        self.line("FAIL", test)
+        print("    " + text.strip().replace("\n", "\n    "))
+        for agent in getattr(test, "agents", []):
+            if os.path.exists(agent.log_path):
+                tail = agent.log.splitlines()[-40:]
+                print("    the agent's log:\n      " + "\n      ".join(tail), flush=True)
+
+
+def overdue(*_):
+    raise AssertionError(f"not finished within {TEST_LIMIT_SECONDS} s")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--count")
+    parser.add_argument("-k", action="append", dest="patterns")
+    options = parser.parse_args()
+    signal.signal(signal.SIGALRM, overdue)
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path.insert(0, here)
+    sys.dont_write_bytecode = True
+    loader = unittest.TestLoader()
+    if options.patterns:
+        loader.testNamePatterns = [f"*{pattern}*" for pattern in options.patterns]
+    suite = loader.discover(here, pattern="test_*.py", top_level_dir=here)
+    result = Sentences()
+    suite.run(result)
+    failed = len({str(test) for test, _ in result.failures + result.errors})
+    passed = result.testsRun - len({str(test) for test, _ in result.failures + result.errors if test.id().startswith("test_")})
+    if options.count:
+        with open(options.count, "w", encoding="utf-8") as file:
+            file.write(f"{passed} {failed}\n")
+    print(f"integration: {passed} passed, {failed} failed", flush=True)
+    return 0 if failed == 0 and passed > 0 else 1
+
+
+sys.exit(main())
