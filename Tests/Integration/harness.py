@@ -160,7 +160,7 @@ class Agent:
     def path(self, name):
         return os.path.join(self.directory, name)
 
-    def start(self, wait=True, **overrides):
+    def start(self, wait=True, environment=None, **overrides):
         """Starts the process; `overrides` replace options, by name with underscores."""
         options = {
             "host_root": self.path("host"),
@@ -178,7 +178,8 @@ class Agent:
             self.process = subprocess.Popen(
                 [required("SUPERVISOR_TEST_BINARY"), *arguments],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "LOG_LEVEL": "debug"},
+                env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "LOG_LEVEL": "debug",
+                     **(environment or {})},
                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 524288)))
         if wait:
             wait_until(self.answers, "the agent answers /ping", seconds=20)
