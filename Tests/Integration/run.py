@@ -43,6 +43,16 @@ class Sentences(unittest.TestResult):
         super().addError(test, error)
         self.report(test, self.errors[-1][1])
 
+    def addSubTest(self, test, subtest, error):
+        super().addSubTest(test, subtest, error)
+        if error is not None:
+            self.report(test, f"{subtest}\n{(self.failures + self.errors)[-1][1]}")
+
+    @property
+    def failed(self):
+        """Identifiers of tests, and of classes that could not be set up, that failed."""
+        return {getattr(test, "test_case", test).id() for test, _ in self.failures + self.errors}
+
     def report(self, test, text):
         self.began = getattr(self, "began", time.monotonic())
         self.line("FAIL", test)
@@ -73,8 +83,8 @@ def main():
     suite = loader.discover(here, pattern="test_*.py", top_level_dir=here)
     result = Sentences()
     suite.run(result)
-    failed = len({str(test) for test, _ in result.failures + result.errors})
-    passed = result.testsRun - len({str(test) for test, _ in result.failures + result.errors if test.id().startswith("test_")})
+    failed = len(result.failed)
+    passed = result.testsRun - len({name for name in result.failed if name.startswith("test_")})
     if options.count:
         with open(options.count, "w", encoding="utf-8") as file:
             file.write(f"{passed} {failed}\n")
