@@ -1,0 +1,215 @@
+import Database
+import Model
+
+/// What becomes of each service (state-engine 3.4 to 3.6 and 4).
+nonisolated extension AppPlanner {
+  /// The container that counts when a service has several: the newest. One that was never
+  /// started and is not at the target yields to one that runs, so that an interrupted
+  /// hand-over to a release that is no longer wanted does not cost the running container.
+  func survivor(of containers: [Service]) -> Service? {
+    let byAge = containers.sorted { a, b in a.createdAt < b.createdAt }
+    guard let newest = byAge.last, newest.container?.status == .installed,
+      let target = targetServices.first(where: { $0.name == newest.name }),
+      newest.commit != target.commit || !newest.differences(to: target, containerIds: [:]).isEmpty
+    else { return byAge.last }
+    return byAge.last { $0.config.isRunning } ?? newest
+  }
+
+  /// Container ids by service name, to compare `network_mode: service:…`.
+  private var containerIds: [String: String] { survivors.compactMapValues { $0.container?.id } }
+
+  // MARK: - Removal
+
+  func decideRemoval(of service: Service) -> Outcome {
+    if let wait = transition(of: service) { return wait }
+    let isEarly =
+      switch service.updateStrategy {
+      case .killThenDownload, .deleteThenDownload: true
+      case .downloadThenKill, .handOver: false
+      }
+    if !isEarly, let wait = missingImagesWait { return wait }
+    return .lockedStep(.kill(service), .rule(.serviceNotInTarget))
+  }
+
+  func decideAppRemoval(of service: Service) -> Outcome {
+    if service.container?.status == .dead { return .step(.remove(service), .rule(.containerDead)) }
+    if let wait = transition(of: service) { return wait }
+    return .lockedStep(.kill(service), .rule(.appNotInTarget))
+  }
+
+  /// An older container of a service that has a newer one.
+  func decideDuplicate(_ service: Service, target: Service) -> Outcome {
+    if let wait = transition(of: service) { return wait }
+    guard let container = service.container, let newest = survivors[service.name]?.container else {
+      return .nothing
+    }
+    if input.handovers.contains(container.id) { return .wait(.handover) }
+    if container.name.hasPrefix("old_") {
+      if heldForReboot.contains(service.name) { return .wait(.reboot) }
+      if target.isRunning, newest.status == .installed || newest.status == .starting {
+        return .wait(.starting)
+      }
+      return .lockedStep(.kill(service), .rule(.handedOver))
+    }
+    return .lockedStep(.kill(service), .rule(.duplicateContainer(newest: newest.id)))
+  }
+
+  // MARK: - Target services
+
+  mutating func decide(_ target: Service, hasDuplicates: Bool) -> Outcome {
+    guard let current = survivors[target.name] else {
+      let hasDead = currentServices.contains { $0.name == target.name }
+      return hasDead ? .wait(.removal) : install(target)
+    }
+    if let wait = transition(of: current) { return wait }
+    if downloads.contains(target.imageName), !input.images.isPresent(for: target) {
+      return .wait(.download(image: target.imageName))
+    }
+    let differences = current.differences(to: target, containerIds: containerIds)
+    let use = reasonOfUse(current)
+    if differences.isEmpty, use == nil {
+      let outcome = adjust(current, target)
+      // While an older container is there, the newest is started but not otherwise touched.
+      if hasDuplicates, case .lockedStep = outcome { return .wait(.removal) }
+      return outcome
+    }
+    if hasDuplicates { return .wait(.removal) }
+    let reason = differences.isEmpty ? use ?? .differences([]) : .differences(differences)
+    return replace(current, by: target, usesChanging: use != nil, reason)
+  }
+
+  /// No container yet: fetch, then create and start.
+  private mutating func install(_ target: Service) -> Outcome {
+    if !input.images.isPresent(for: target) { return fetch(target) }
+    if let wait = startWait(target) { return wait }
+    return .lockedStep(.start(target: target, container: nil), .rule(.containerMissing))
+  }
+
+  /// The configuration is as it shall be: name and running state may not be.
+  private mutating func adjust(_ current: Service, _ target: Service) -> Outcome {
+    if current.commit != target.commit {
+      if target.updateStrategy == .downloadThenKill, let wait = missingImagesWait { return wait }
+      let difference = Difference(
+        field: "commit", current: current.commit ?? "none", target: target.commit ?? "none")
+      return .lockedStep(.updateMetadata(current: current, target: target), .differences([difference]))
+    }
+    if target.isRunning, let reason = reasonToStart(current) { return start(current, target, reason) }
+    if !target.isRunning, current.config.isRunning, current.container?.status != .engine("exited") {
+      return .lockedStep(.stop(current), .rule(.notToRun))
+    }
+    return .nothing
+  }
+
+  /// Only a container that was never started, or whose start failed for want of an address, is
+  /// started; an exited one is the engine's to restart, or was stopped on purpose.
+  private func reasonToStart(_ current: Service) -> Reason? {
+    guard !current.config.isRunning, let container = current.container else { return nil }
+    if container.status == .installed { return .rule(.containerNeverStarted) }
+    if container.status == .engine("exited"), isAddressFailure(container.startError) {
+      return .rule(.startFailedOnAddress(container.startError))
+    }
+    return nil
+  }
+
+  private func isAddressFailure(_ error: String) -> Bool {
+    let error = error.lowercased()
+    return error.contains("userland proxy") && error.hasSuffix("cannot assign requested address")
+  }
+
+  private mutating func start(_ current: Service, _ target: Service, _ reason: Reason) -> Outcome {
+    if target.requiresReboot, current.createdAt >= input.reboot.bootTime {
+      guard input.reboot.isScheduled else {
+        return .step(.requireReboot(appId: appId, service: target.name), .rule(.rebootLabel))
+      }
+      heldForReboot.insert(target.name)
+      return .wait(.reboot)
+    }
+    if let wait = startWait(target) { return wait }
+    return .step(.start(target: target, container: current.container), reason)
+  }
+
+  // MARK: - Update strategies
+
+  private mutating func replace(
+    _ current: Service, by target: Service, usesChanging: Bool, _ reason: Reason
+  ) -> Outcome {
+    switch target.updateStrategy {
+    case .killThenDownload, .deleteThenDownload:
+      return .lockedStep(.kill(current), reason)
+    case .downloadThenKill:
+      if !input.images.isPresent(for: target) { return fetch(target) }
+      return missingImagesWait ?? .lockedStep(.kill(current), reason)
+    case .handOver:
+      if !input.images.isPresent(for: target) { return fetch(target) }
+      // Nothing runs, or it is in the way: there is nothing to hand over.
+      if usesChanging || !current.config.isRunning || !target.isRunning {
+        return missingImagesWait ?? .lockedStep(.kill(current), reason)
+      }
+      if let wait = startWait(target) { return wait }
+      return .lockedStep(.handover(current: current, target: target), reason)
+    }
+  }
+
+  private mutating func fetch(_ target: Service) -> Outcome {
+    let name = target.imageName
+    // The engine has it already: it is saved, and counts from the next plan on.
+    if ImageRules.saveable(for: target, in: input.images) != nil { return .wait(.download(image: name)) }
+    if downloads.contains(name) { return .wait(.download(image: name)) }
+    if let wait = removeOldImages(of: target) { return wait }
+    if input.imageBackOff.contains(name) { return .wait(.imageBackOff(image: name)) }
+    if downloads.isFull { return .wait(.downloadSlot(image: name)) }
+    downloads.add(name)
+    return .step(.fetch(StoredImage(for: target)), .rule(.imageMissing))
+  }
+
+  /// delete-then-download: when the old container is gone its image goes before the new one
+  /// comes (state-engine 4.3).
+  private mutating func removeOldImages(of target: Service) -> Outcome? {
+    guard target.updateStrategy == .deleteThenDownload, !input.keepImages else { return nil }
+    let allCurrent = input.current.flatMap(\.services)
+    let allTargets = input.target.flatMap(\.services)
+    let rows = ImageRules.unusedRows(in: input.images, current: allCurrent, target: allTargets).filter {
+      row in
+      row.appId == appId && row.serviceName == target.name
+        && !input.downloading.contains { ImageName.isSame($0, row.name) }
+    }
+    guard !rows.isEmpty else { return nil }
+    for (row, isNameShared) in ImageRules.removals(of: rows, in: input.images) {
+      add(
+        .removeImage(row, isNameShared: isNameShared), service: target.name, .rule(.oldImageBeforeNew))
+    }
+    return .wait(.oldImageRemoval)
+  }
+
+  // MARK: - Waits
+
+  /// A container on its way to another state is left alone until it has arrived.
+  private func transition(of service: Service) -> Outcome? {
+    switch service.container?.status {
+    case .stopping, .engine("removing"): .wait(.stopping)
+    case .starting, .installing: .wait(.starting)
+    default: nil
+    }
+  }
+
+  private var missingImagesWait: Outcome? {
+    missingImages.isEmpty ? nil : .wait(.images(services: missingImages))
+  }
+
+  /// What a start has to wait for: the app's images, networks, volumes and dependencies.
+  private mutating func startWait(_ target: Service) -> Outcome? {
+    if let wait = missingImagesWait { return wait }
+    if let cause = pendingComponents(of: target) { return .wait(cause) }
+    let names = Set(targetServices.map(\.name))
+    let unmet = target.dependsOn.filter { names.contains($0) && !settledServices.contains($0) }
+    guard !unmet.isEmpty else { return nil }
+    if unmet.allSatisfy(heldForReboot.contains) { heldForReboot.insert(target.name) }
+    return .wait(.dependencies(unmet))
+  }
+}
+
+nonisolated extension Service {
+  /// When the container was created; the beginning of time if the engine's text is unreadable.
+  var createdAt: Timestamp { container.flatMap { Timestamp($0.createdAt) } ?? Timestamp(seconds: 0) }
+  var isRunning: Bool { config.isRunning }
+}

@@ -1,0 +1,64 @@
+import Model
+
+/// All that the planner looks at (state-engine 3).
+public nonisolated struct PlannerInput: Sendable {
+  public var current: [App] = []
+  /// `config.image` of a target service is the engine's id of its image when that is present.
+  public var target: [App] = []
+  public var images = ImageInventory()
+  /// Names of images that are being pulled now.
+  public var downloading: Set<String> = []
+  /// Names of images whose last pull failed and whose next try is not due.
+  public var imageBackOff: Set<String> = []
+  /// How many images are pulled at once.
+  public var downloadLimit = 3
+  /// Engine ids of unneeded images that could not be deleted and are left alone for a while.
+  public var ignoredCleanUps: Set<String> = []
+  public var agentImage: AgentImage?
+
+  /// By app id: the services whose update locks the agent holds.
+  public var locks: [Int: Set<String>] = [:]
+  /// Apps with lock files of the agent on disk that no one holds.
+  public var leftoverLocks: Set<Int> = []
+  /// By app id: the commit that was last applied in full.
+  public var commits: [Int: String] = [:]
+  /// Ids of old containers whose hand-over is not complete. A hand-over is complete when its
+  /// file was found or its time is over.
+  public var handovers: Set<String> = []
+
+  public var force = false
+  public var keepImages = false
+  /// Matters only for apps that are removed as a whole.
+  public var keepVolumes = false
+  public var reboot = RebootState()
+  public var supervisorNetwork: SupervisorNetworkState = .ready
+  /// The volume `extra-firmware` exists and config.json names it.
+  public var isExtraFirmwareReady = true
+  /// Apps that are left alone: their last round failed and is not due again, or still runs.
+  public var pausedApps: Set<Int> = []
+
+  public init() {}
+}
+
+/// The reboot breadcrumb (state-engine 1.7).
+public nonisolated struct RebootState: Sendable, Hashable {
+  /// The breadcrumb exists.
+  public var isScheduled: Bool
+  /// The breadcrumb is younger than the boot.
+  public var isRequired: Bool
+  public var bootTime: Timestamp
+
+  public init(
+    isScheduled: Bool = false, isRequired: Bool = false, bootTime: Timestamp = Timestamp(seconds: 0)
+  ) {
+    self.isScheduled = isScheduled
+    self.isRequired = isRequired
+    self.bootTime = bootTime
+  }
+}
+
+public nonisolated enum SupervisorNetworkState: Sendable, Hashable {
+  case ready
+  case missing
+  case wrong([Difference])
+}

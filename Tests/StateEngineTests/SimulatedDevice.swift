@@ -1,0 +1,431 @@
+import Database
+import Model
+
+@testable import StateEngine
+
+/// A device without an engine: executes steps on values, with delays, failures and crashes
+/// from a seed, and checks at each step the promises that the planner has to keep.
+struct SimulatedDevice {
+  var random: SeededGenerator
+  /// Percent, of each step.
+  var failures = 0
+  var delays = 0
+
+  var containers: [Service] = []
+  var networks: [Network] = []
+  var volumes: [Volume] = []
+  var rows: [StoredImage] = []
+  var engineImages: [String: EngineImage] = [:]
+  var commits: [Int: String] = [:]
+  var target: [App] = []
+
+  var locks: [Int: Set<String>] = [:]
+  var leftovers: Set<Int> = []
+  var userLocks: [Int: Set<String>] = [:]
+  var force = false
+  var keepImages = false
+  var keepVolumes = false
+
+  var isSupervisorNetworkReady = true
+  var isFirmwareReady = true
+  var rebootScheduledAt: Int?
+  var bootTime = 0
+
+  var downloading: [StoredImage: Int] = [:]
+  var backOff: [String: Int] = [:]
+  var stopping: [String: Int] = [:]
+  var handovers: [String: Int] = [:]
+  var paused: [Int: Int] = [:]
+
+  var now = 1
+  private var nextRow = 1
+  private var nextContainer = 1
+  var violations: [String] = []
+
+  init(seed: UInt64) { random = SeededGenerator(seed: seed) }
+
+  // MARK: - Planning
+
+  var inventory: ImageInventory { ImageInventory(rows: rows, engineImages: Array(engineImages.values)) }
+
+  var current: [App] {
+    var apps: [Int: App] = [:]
+    func change(_ appId: Int, _ body: (inout App) -> Void) {
+      var app = apps[appId] ?? App(appId: appId, uuid: uuid(appId), name: "")
+      body(&app)
+      apps[appId] = app
+    }
+    for service in containers { change(service.appId) { $0.services.append(service) } }
+    for network in networks { change(network.appId) { $0.networks.append(network) } }
+    for volume in volumes { change(volume.appId) { $0.volumes.append(volume) } }
+    return apps.values.sorted { $0.appId < $1.appId }
+  }
+
+  var plannerInput: PlannerInput {
+    var input = PlannerInput()
+    input.current = current
+    input.images = inventory
+    input.target = resolved(target, input.images)
+    input.downloading = Set(downloading.keys.map(\.name))
+    input.imageBackOff = Set(backOff.keys)
+    input.locks = locks
+    input.leftoverLocks = leftovers
+    input.commits = commits
+    input.handovers = Set(handovers.keys)
+    input.force = force
+    input.keepImages = keepImages
+    input.keepVolumes = keepVolumes
+    input.reboot = RebootState(
+      isScheduled: rebootScheduledAt != nil, isRequired: rebootScheduledAt.map { $0 > bootTime } ?? false,
+      bootTime: Timestamp(container(of: service("x"), createdAt: bootTime).container?.createdAt ?? "")
+        ?? Timestamp(seconds: 0))
+    input.supervisorNetwork = isSupervisorNetworkReady ? .ready : .missing
+    input.isExtraFirmwareReady = isFirmwareReady
+    input.pausedApps = Set(paused.keys)
+    return input
+  }
+
+  var isIdle: Bool {
+    downloading.isEmpty && backOff.isEmpty && stopping.isEmpty && handovers.isEmpty && paused.isEmpty
+  }
+
+  /// Plans and executes until nothing is left to do.
+  ///
+  /// - Returns: false when that does not happen within so many rounds.
+  mutating func settle(rounds: Int = 600) -> Bool {
+    for _ in 0..<rounds {
+      let wasIdle = isIdle
+      let plan = round()
+      if plan.steps.isEmpty, wasIdle { return plan.isSettled }
+    }
+    return false
+  }
+
+  @discardableResult
+  mutating func round() -> Plan {
+    let input = plannerInput
+    let plan = Planner.plan(input)
+    for planned in plan.steps.shuffled(using: &random) {
+      if random.chance(delays) { continue }
+      check(planned, input)
+      execute(planned)
+    }
+    checkContainers()
+    passTime()
+    return plan
+  }
+
+  private mutating func passTime() {
+    now += 1
+    for (id, rest) in stopping {
+      stopping[id] = rest > 1 ? rest - 1 : nil
+      if rest <= 1 { containers.removeAll { $0.container?.id == id } }
+    }
+    for (image, rest) in downloading {
+      guard rest <= 1 else {
+        downloading[image] = rest - 1
+        continue
+      }
+      downloading[image] = nil
+      if random.chance(failures) { backOff[image.name] = 3 } else { pulled(image) }
+    }
+    backOff = backOff.compactMapValues { $0 > 1 ? $0 - 1 : nil }
+    paused = paused.compactMapValues { $0 > 1 ? $0 - 1 : nil }
+    handovers = handovers.compactMapValues { $0 > 1 ? $0 - 1 : nil }
+  }
+
+  // MARK: - Executing
+
+  private mutating func execute(_ planned: PlannedStep) {
+    if random.chance(failures) {
+      if case .fetch = planned.step {} else { return fail(planned) }
+    }
+    switch planned.step {
+    case .ensureSupervisorNetwork: isSupervisorNetworkReady = true
+    case .ensureExtraFirmwareVolume: isFirmwareReady = true
+    case .fetch(let image): downloading[image] = Int.random(in: 1...4, using: &random)
+    case .saveImage(let image, _): save(image)
+    case .removeImage(let image, let isShared): remove(image, isShared)
+    case .cleanUpImages(let ids): for id in ids { engineImages[id] = nil }
+    case .createNetwork(let network): networks.append(network)
+    case .removeNetwork(let network):
+      networks.removeAll { $0.appId == network.appId && $0.name == network.name }
+    case .createVolume(let volume): volumes.append(volume)
+    case .removeVolume(let volume):
+      volumes.removeAll { $0.appId == volume.appId && $0.name == volume.name }
+    case .takeLock(let appId, let services, let force): take(appId, Set(services), force)
+    case .releaseLock(let appId):
+      locks[appId] = nil
+      leftovers.remove(appId)
+    case .start(let target, let existing): start(target, existing?.id)
+    case .kill(let service): setStatus(service, .stopping)
+    case .stop(let service): change(service) { $0.container?.status = .engine("exited") }
+    case .remove(let service): containers.removeAll { $0.container?.id == service.container?.id }
+    case .updateMetadata(let current, let target):
+      change(current) {
+        $0.commit = target.commit
+        $0.imageId = target.imageId
+        $0.releaseId = target.releaseId
+        $0.container?.name = target.containerName
+      }
+    case .handover(let current, let target):
+      change(current) { $0.container?.name = "old_" + (current.container?.name ?? "") }
+      start(target, nil)
+      if let id = current.container?.id { handovers[id] = Int.random(in: 1...5, using: &random) }
+    case .requireReboot: rebootScheduledAt = now
+    case .reboot: reboot()
+    case .updateCommit(let appId, let commit): commits[appId] = commit
+    }
+  }
+
+  private mutating func fail(_ planned: PlannedStep) {
+    if let appId = planned.appId { paused[appId] = 2 }
+    // The container was created, but not started.
+    if case .start(let target, nil) = planned.step, random.chance(50) { create(target) }
+  }
+
+  private mutating func change(_ service: Service, _ body: (inout Service) -> Void) {
+    guard let index = containers.firstIndex(where: { $0.container?.id == service.container?.id }) else {
+      violations.append("\(service.name) has no such container")
+      return
+    }
+    body(&containers[index])
+    containers[index].config.isRunning =
+      [.running, .stopping].contains(containers[index].container?.status)
+  }
+
+  private mutating func setStatus(_ service: Service, _ status: ServiceStatus) {
+    change(service) { $0.container?.status = status }
+    if let id = service.container?.id { stopping[id] = Int.random(in: 1...3, using: &random) }
+  }
+
+  @discardableResult
+  private mutating func create(_ target: Service) -> String {
+    let id = "c\(nextContainer)"
+    nextContainer += 1
+    containers.append(container(of: target, status: .installed, createdAt: now, id: id))
+    return id
+  }
+
+  private mutating func start(_ target: Service, _ existing: String?) {
+    let isNew = existing == nil
+    let id = existing ?? create(target)
+    if !target.isRunning || (isNew && target.requiresReboot) { return }
+    guard let index = containers.firstIndex(where: { $0.container?.id == id }) else { return }
+    let hasExited = random.chance(10)
+    containers[index].container?.status = hasExited ? .engine("exited") : .running
+    containers[index].config.isRunning = !hasExited
+  }
+
+  private mutating func take(_ appId: Int, _ services: Set<String>, _ force: Bool) {
+    if force { userLocks[appId] = nil }
+    if let user = userLocks[appId], !user.isDisjoint(with: services) {
+      locks[appId] = nil
+      leftovers.remove(appId)
+      paused[appId] = 2
+      return
+    }
+    locks[appId, default: []].formUnion(services)
+    leftovers.remove(appId)
+  }
+
+  private mutating func reboot() {
+    crash()
+    leftovers = []
+    userLocks = [:]
+    rebootScheduledAt = nil
+    now += 1
+    bootTime = now
+    now += 1
+  }
+
+  // MARK: - Images
+
+  mutating func pulled(_ image: StoredImage) {
+    let pulled = engineImage(shortName(image.name))
+    var known = engineImages[pulled.id] ?? EngineImage(id: pulled.id)
+    known.repoTags = Array(Set(known.repoTags + pulled.repoTags))
+    known.repoDigests = Array(Set(known.repoDigests + pulled.repoDigests))
+    engineImages[pulled.id] = known
+    save(image)
+  }
+
+  private mutating func save(_ image: StoredImage) {
+    let id = engineId(shortName(image.name))
+    guard var known = engineImages[id] else {
+      violations.append("saved \(image.name), which the engine does not have")
+      return
+    }
+    let tag = engineImage(shortName(image.name)).repoTags
+    known.repoTags = Array(Set(known.repoTags + tag))
+    engineImages[id] = known
+    guard !rows.contains(where: { $0.use == image.use }) else { return }
+    var row = image
+    row.id = nextRow
+    row.engineId = id
+    nextRow += 1
+    rows.append(row)
+  }
+
+  private mutating func remove(_ image: StoredImage, _ isShared: Bool) {
+    rows.removeAll { $0.id == image.id }
+    guard !isShared else { return }
+    let removed = engineImage(shortName(image.name))
+    guard var known = engineImages[removed.id] else { return }
+    known.repoTags.removeAll { removed.repoTags.contains($0) }
+    known.repoDigests.removeAll { removed.repoDigests.contains($0) }
+    if !known.repoTags.isEmpty || !known.repoDigests.isEmpty {
+      engineImages[removed.id] = known
+    } else {
+      engineImages[removed.id] = nil
+      if containers.contains(where: { $0.config.image == removed.id && $0.container?.status != .dead }) {
+        violations.append("removed the image \(image.name) of a container")
+      }
+    }
+  }
+
+  // MARK: - Chaos
+
+  /// The agent dies: what is only in memory is gone, what is on disk stays.
+  mutating func crash() {
+    leftovers.formUnion(locks.keys)
+    locks = [:]
+    handovers = [:]
+    downloading = [:]
+    backOff = [:]
+    paused = [:]
+    for id in stopping.keys {
+      guard let index = containers.firstIndex(where: { $0.container?.id == id }) else { continue }
+      containers[index].container?.status = random.chance(50) ? .running : .engine("exited")
+      containers[index].config.isRunning = containers[index].container?.status == .running
+    }
+    stopping = [:]
+  }
+
+  /// Something happens that nobody planned.
+  mutating func disturb() {
+    switch Int.random(in: 0..<9, using: &random) {
+    case 0: crash()
+    case 1:
+      if let victim = containers.randomElement(using: &random) {
+        containers.removeAll { $0.container?.id == victim.container?.id }
+      }
+    case 2:
+      if let id = engineImages.keys.sorted().randomElement(using: &random) { engineImages[id] = nil }
+    case 3:
+      if let service = containers.randomElement(using: &random), stopping[service.container?.id ?? ""] == nil
+      {
+        change(service) { $0.container?.status = .engine("exited") }
+      }
+    case 4:
+      if let service = containers.randomElement(using: &random), stopping[service.container?.id ?? ""] == nil
+      {
+        change(service) { $0.container?.status = .dead }
+      }
+    case 5:
+      let appId = Int.random(in: 1...3, using: &random)
+      if locks[appId] == nil, !leftovers.contains(appId) {
+        userLocks[appId] = Set(["a", "b", "c", "d"].filter { _ in random.chance(30) })
+      }
+    case 6: userLocks = [:]
+    case 7: isSupervisorNetworkReady = false
+    default:
+      if let network = networks.randomElement(using: &random) { networks.append(network) }
+    }
+  }
+
+  // MARK: - Promises
+
+  private mutating func check(_ planned: PlannedStep, _ input: PlannerInput) {
+    let step = planned.step
+    switch step {
+    case .kill(let service), .stop(let service), .updateMetadata(let service, _), .handover(let service, _):
+      if case .rule(.supervisorNetworkMissing) = planned.reason { break }
+      expect(
+        input.locks[service.appId]?.contains(service.name) ?? false, "\(step.name) without a lock", planned)
+      expect(
+        !(userLocks[service.appId]?.contains(service.name) ?? false), "\(step.name) despite a user's lock",
+        planned)
+      checkKill(planned, service, input)
+    case .start(let target, let existing):
+      let app = input.target.first { $0.appId == target.appId }
+      let services = app?.services ?? []
+      if existing == nil {
+        expect(input.locks[target.appId]?.contains(target.name) ?? false, "creation without a lock", planned)
+      }
+      expect(services.allSatisfy { inventory.isPresent(for: $0) }, "start before all images", planned)
+      checkOrder(target, services, planned)
+      checkComponents(target, app, planned)
+    case .removeVolume(let volume):
+      expect(!containers.contains { $0.uses(volume) }, "removal of a volume in use", planned)
+      if let app = input.target.first(where: { $0.appId == volume.appId }) {
+        let wanted = app.volumes.first { $0.name == volume.name }
+        expect(
+          wanted.map { !volume.differences(to: $0).isEmpty } ?? false, "removal of a wanted volume", planned)
+      } else {
+        expect(!keepVolumes, "removal of a kept volume", planned)
+      }
+    case .removeNetwork(let network):
+      expect(!containers.contains { $0.uses(network) }, "removal of a network in use", planned)
+    case .createNetwork(let network):
+      expect(
+        !networks.contains { $0.appId == network.appId && $0.name == network.name }, "second network", planned
+      )
+    case .removeImage(let row, _):
+      expect(!keepImages, "removal of a kept image", planned)
+      expect(
+        !target.flatMap(\.services).contains { StoredImage(for: $0).use == row.use },
+        "removal of a wanted image",
+        planned)
+    default: break
+    }
+  }
+
+  private mutating func checkKill(_ planned: PlannedStep, _ service: Service, _ input: PlannerInput) {
+    guard case .kill = planned.step, let app = input.target.first(where: { $0.appId == service.appId }) else {
+      return
+    }
+    let wanted = app.services.first { $0.name == service.name }
+    guard (wanted ?? service).updateStrategy == .downloadThenKill else { return }
+    if case .rule(.duplicateContainer) = planned.reason { return }
+    if case .rule(.handedOver) = planned.reason { return }
+    expect(app.services.allSatisfy { inventory.isPresent(for: $0) }, "kill before all images", planned)
+  }
+
+  private mutating func checkOrder(_ target: Service, _ services: [Service], _ planned: PlannedStep) {
+    for name in target.dependsOn {
+      guard let dependency = services.first(where: { $0.name == name }) else { continue }
+      let isMet = containers.contains { service in
+        service.appId == target.appId && service.name == name && service.commit == dependency.commit
+          && (service.container?.status != .installed || !dependency.isRunning)
+          && service.container?.status != .dead
+      }
+      expect(isMet, "start before \(name)", planned)
+    }
+  }
+
+  private mutating func checkComponents(_ target: Service, _ app: App?, _ planned: PlannedStep) {
+    for network in app?.networks ?? [] where target.uses(network) {
+      let isThere = networks.contains { $0.appId == network.appId && $0.name == network.name }
+      expect(isThere, "start before network \(network.name)", planned)
+    }
+    for volume in app?.volumes ?? [] where target.uses(volume) {
+      let isThere = volumes.contains { $0.appId == volume.appId && $0.name == volume.name }
+      expect(isThere, "start before volume \(volume.name)", planned)
+    }
+  }
+
+  private mutating func expect(_ condition: Bool, _ text: String, _ planned: PlannedStep) {
+    if !condition { violations.append("\(text): \(planned.service ?? "") at \(now): \(planned.reason)") }
+  }
+
+  /// Outside a hand-over at most one container of a service runs.
+  private mutating func checkContainers() {
+    let running = containers.filter { $0.container?.status == .running }
+    for group in Dictionary(grouping: running, by: { "\($0.appId)/\($0.name)" }).values where group.count > 1
+    {
+      let others = group.filter { !($0.container?.name.hasPrefix("old_") ?? false) }
+      if others.count > 1 { violations.append("\(others[0].name) runs twice at \(now)") }
+    }
+  }
+}
