@@ -45,6 +45,8 @@ let package = Package(
     .target(
       name: "CCurl", linkerSettings: [.linkedLibrary("curl")]),
     .target(
+      name: "CZlib", linkerSettings: [.linkedLibrary("z")]),
+    .target(
       name: "CSQLite", linkerSettings: [.linkedLibrary("sqlite3")]),
 
     // Bottom to top: a target imports only what stands above it in this list.
@@ -57,7 +59,8 @@ let package = Package(
       ]),
     .library("Logs", ["CSystemd", .product(name: "Logging", package: "swift-log")]),
     .library(
-      "HTTP", ["EventLoop", "CSystemd", "JSON", .product(name: "DequeModule", package: "swift-collections")]),
+      "HTTP",
+      ["EventLoop", "CSystemd", "CZlib", "JSON", .product(name: "DequeModule", package: "swift-collections")]),
     .library(
       "HTTPClient", ["EventLoop", "CCurl", .product(name: "DequeModule", package: "swift-collections")]),
     .library("Database", ["CSQLite", "JSON", .product(name: "Logging", package: "swift-log")]),
@@ -88,7 +91,7 @@ let package = Package(
     .executableTarget(
       name: "balena-supervisor",
       dependencies: [
-        "Supervisor", "EventLoop", "Logs",
+        "Supervisor", "HostConfiguration",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strictSettings,

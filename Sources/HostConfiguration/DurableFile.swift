@@ -64,6 +64,15 @@ public nonisolated enum DurableFile {
     try synchronizeDirectory(of: target)
   }
 
+  /// Creates the directories above `path` that are missing.
+  public static func makeDirectories(for path: String) throws(FileError) {
+    var made = path.hasPrefix("/") ? "/" : ""
+    for part in directory(of: path).split(separator: "/") {
+      made += made.isEmpty || made == "/" ? String(part) : "/\(part)"
+      guard mkdir(made, 0o755) == 0 || errno == EEXIST else { throw FileError("Cannot create", made) }
+    }
+  }
+
   /// Creates or replaces a file and brings it to the disk.
   static func create(
     _ path: String, _ content: [UInt8], mode: mode_t, isExclusive: Bool

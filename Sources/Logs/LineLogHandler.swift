@@ -1,0 +1,39 @@
+import CSystemd
+import Glibc
+public import Logging
+
+/// Writes each record as one line on standard error: `[info]    Text`.
+///
+/// Line breaks in a text become blanks, so that a record stays a line and none can be forged.
+public nonisolated struct LineLogHandler: LogHandler {
+  public var metadata: Logger.Metadata = [:]
+  public var logLevel: Logger.Level
+  private let label: String
+
+  public init(label: String, logLevel: Logger.Level) {
+    self.label = label
+    self.logLevel = logLevel
+  }
+
+  public subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+    get { metadata[key] }
+    set { metadata[key] = newValue }
+  }
+
+  public func log(event: LogEvent) {
+    var bytes = Self.text(level: event.level, message: event.message.description)
+    bytes.withUnsafeMutableBytes { buffer in
+      // A line on a terminal or a pipe goes out at once or, when nobody reads, not at all.
+      _ = write(STDERR_FILENO, buffer.baseAddress, buffer.count)
+    }
+  }
+
+  /// The level in brackets, padded to ten columns, then the text.
+  static func text(level: Logger.Level, message: String) -> [UInt8] {
+    var bytes = Array("[\(level == .warning ? "warn" : level.rawValue)]".utf8)
+    while bytes.count < 10 { bytes.append(0x20) }
+    for byte in message.utf8 { bytes.append(byte < 0x20 && byte != 0x09 ? 0x20 : byte) }
+    bytes.append(0x0A)
+    return bytes
+  }
+}

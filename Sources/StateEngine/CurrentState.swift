@@ -1,0 +1,301 @@
+public import Engine
+import EventLoop
+import JSON
+import Logging
+public import Model
+
+/// What the engine has, kept in memory.
+///
+/// The engine's events say what changed; `refresh()` then reads just that. Everything is read
+/// at the start, after a gap in the event stream and when `invalidate()` says so. Transient
+/// statuses (a container that is being made, started or stopped) live here too, since no
+/// engine knows them; they override what the engine says.
+///
+/// An object that cannot be understood is reported once and left out: one container with odd
+/// labels does not hide the others (state-engine 1.4).
+public final class CurrentState {
+  /// By container id.
+  public private(set) var services: [String: Service] = [:]
+  /// By the engine's id.
+  public private(set) var networks: [String: Network] = [:]
+  /// By engine name.
+  public private(set) var volumes: [String: Volume] = [:]
+  public private(set) var engineImages: [EngineImage] = []
+  public private(set) var supervisorNetwork: SupervisorNetworkState = .missing
+  /// Gateway of `supervisor0`, where containers reach the API.
+  public private(set) var supervisorGateway: String?
+  public private(set) var hasExtraFirmwareVolume = false
+  /// Goes up with every change of anything here.
+  public private(set) var revision: UInt64 = 0
+  /// True once everything has been read since the engine was last out of sight.
+  public private(set) var isComplete = false
+
+  private var dirtyContainers: Set<String> = []
+  private var needsContainers = true
+  private var needsNetworks = true
+  private var needsVolumes = true
+  private var needsImages = true
+  private var statuses: [String: ServiceStatus] = [:]
+  private var installing: [ServiceKey: ServiceStatus] = [:]
+  private var reportedObjects: Set<String> = []
+
+  private let engine: EngineClient
+  private let logger: Logger
+
+  private static let supervisedLabels = ["io.balena.supervised", "io.resin.supervised"]
+  private static let extraFirmwareVolume = "extra-firmware"
+
+  public init(engine: EngineClient, logger: Logger) {
+    self.engine = engine
+    self.logger = logger
+  }
+
+  // MARK: Transient statuses
+
+  /// A service of an app, whether or not it has a container.
+  public nonisolated struct ServiceKey: Hashable, Sendable {
+    public let appId: Int
+    public let service: String
+
+    public init(appId: Int, service: String) {
+      self.appId = appId
+      self.service = service
+    }
+  }
+
+  func setStatus(_ status: ServiceStatus?, container id: String) {
+    statuses[id] = status
+    services[id]?.container?.status = status ?? services[id]?.container?.status ?? .running
+    if status == nil { dirtyContainers.insert(id) }
+    revision += 1
+  }
+
+  /// The status of a service that has no container yet.
+  func setStatus(_ status: ServiceStatus?, of key: ServiceKey) {
+    installing[key] = status
+    revision += 1
+  }
+
+  /// Services that are being installed and have no container.
+  public var installingServices: [ServiceKey: ServiceStatus] { installing }
+
+  // MARK: Changes
+
+  /// Everything is read anew by the next `refresh()`.
+  public func invalidate() {
+    needsContainers = true
+    needsNetworks = true
+    needsVolumes = true
+    needsImages = true
+    isComplete = false
+  }
+
+  /// A step of our own touched the container; the event may not be here yet.
+  func invalidate(container id: String) { dirtyContainers.insert(id) }
+  func invalidateNetworks() { needsNetworks = true }
+  func invalidateVolumes() { needsVolumes = true }
+  func invalidateImages() { needsImages = true }
+
+  /// Takes in an event.
+  ///
+  /// - Returns: whether anything has to be read again.
+  func note(_ event: EngineEvent) -> Bool {
+    switch event.type {
+    case "container":
+      if Self.isIrrelevant(containerAction: event.action) { return false }
+      if event.action == "destroy" {
+        if services.removeValue(forKey: event.id) != nil { revision += 1 }
+        dirtyContainers.remove(event.id)
+        statuses[event.id] = nil
+        return true
+      }
+      guard services[event.id] != nil || Self.isSupervised(event.attributes) else { return false }
+      dirtyContainers.insert(event.id)
+    case "network":
+      if event.action == "connect" || event.action == "disconnect" {
+        guard let container = event.attributes["container"], services[container] != nil else { return false }
+        dirtyContainers.insert(container)
+      } else {
+        needsNetworks = true
+      }
+    case "volume":
+      guard event.action == "create" || event.action == "destroy" else { return false }
+      needsVolumes = true
+    case "image":
+      needsImages = true
+    default: return false
+    }
+    return true
+  }
+
+  private static func isIrrelevant(containerAction action: String) -> Bool {
+    action.hasPrefix("exec_")
+      || ["attach", "detach", "resize", "top", "copy", "export", "commit", "archive-path", "extract-to-dir"]
+        .contains(action)
+  }
+
+  private static func isSupervised(_ labels: [String: String]) -> Bool {
+    supervisedLabels.contains { labels[$0] != nil }
+  }
+
+  // MARK: Reading
+
+  /// Reads what is out of date. Nothing is lost when it throws: the next call reads the same.
+  func refresh() async throws(EngineError) {
+    if needsContainers {
+      needsContainers = false
+      do throws(EngineError) {
+        dirtyContainers = try await listContainers()
+        for id in services.keys where !dirtyContainers.contains(id) { services[id] = nil }
+      } catch {
+        needsContainers = true
+        throw error
+      }
+    }
+    try await refreshContainers()
+    if needsNetworks {
+      needsNetworks = false
+      do throws(EngineError) { try await refreshNetworks() } catch {
+        needsNetworks = true
+        throw error
+      }
+    }
+    if needsVolumes {
+      needsVolumes = false
+      do throws(EngineError) { try await refreshVolumes() } catch {
+        needsVolumes = true
+        throw error
+      }
+    }
+    if needsImages {
+      needsImages = false
+      do throws(EngineError) {
+        engineImages = try await engine.listImages().map(EngineImage.init(listed:))
+      } catch {
+        needsImages = true
+        throw error
+      }
+      revision += 1
+    }
+    isComplete = true
+  }
+
+  private func listContainers() async throws(EngineError) -> Set<String> {
+    var ids: Set<String> = []
+    for label in Self.supervisedLabels {
+      for container in try await engine.listContainers(all: true, labels: [label]) {
+        ids.insert(container.id)
+      }
+    }
+    return ids
+  }
+
+  private func refreshContainers() async throws(EngineError) {
+    let ids = dirtyContainers
+    guard !ids.isEmpty else { return }
+    let engine = engine
+    let found = await withTaskGroup(of: (String, Result<JSON, EngineError>).self) { group in
+      for id in ids {
+        group.addTask {
+          do throws(EngineError) {
+            return (id, .success(try await engine.inspectContainer(id)))
+          } catch {
+            return (id, .failure(error))
+          }
+        }
+      }
+      var found: [(String, Result<JSON, EngineError>)] = []
+      for await result in group { found.append(result) }
+      return found
+    }
+    var failure: EngineError?
+    for (id, result) in found {
+      switch result {
+      case .success(let inspect):
+        dirtyContainers.remove(id)
+        take(inspect, container: id)
+      case .failure(let error) where error.isNotFound:
+        dirtyContainers.remove(id)
+        services[id] = nil
+        statuses[id] = nil
+      case .failure(let error): failure = error
+      }
+    }
+    revision += 1
+    if let failure { throw failure }
+  }
+
+  private func take(_ inspect: JSON, container id: String) {
+    let labels = inspect["Config"]?["Labels"]?.objectValue
+    guard Self.supervisedLabels.contains(where: { labels?[$0] != nil }) else {
+      services[id] = nil
+      return
+    }
+    do throws(ModelError) {
+      var service = try Service(inspecting: inspect)
+      if let status = statuses[id] { service.container?.status = status }
+      services[id] = service
+    } catch {
+      services[id] = nil
+      report(object: id, "Left out a container that cannot be understood: \(error)")
+    }
+  }
+
+  private func refreshNetworks() async throws(EngineError) {
+    var found: [String: Network] = [:]
+    var supervisor: JSON?
+    var ids: Set<String> = []
+    for summary in try await engine.listNetworks() {
+      if summary.name == SupervisorNetwork.name || Self.isSupervised(summary.labels) {
+        ids.insert(summary.id)
+      }
+    }
+    for id in ids {
+      let inspect: JSON
+      do throws(EngineError) { inspect = try await engine.inspectNetwork(id) } catch  where error.isNotFound {
+        continue
+      }
+      if inspect["Name"]?.stringValue == SupervisorNetwork.name {
+        supervisor = inspect
+        continue
+      }
+      do throws(ModelError) {
+        var network = try Network(inspecting: inspect)
+        network.engineId = id
+        found[id] = network
+      } catch {
+        report(object: id, "Left out a network that cannot be understood: \(error)")
+      }
+    }
+    networks = found
+    supervisorGateway = supervisor.flatMap(SupervisorNetwork.gateway)
+    supervisorNetwork =
+      supervisor.map { SupervisorNetwork.isCorrect($0) ? .ready : .wrong([]) } ?? .missing
+    revision += 1
+  }
+
+  private func refreshVolumes() async throws(EngineError) {
+    var found: [String: Volume] = [:]
+    var hasExtraFirmware = false
+    for inspect in try await engine.listVolumes() {
+      guard let name = inspect["Name"]?.stringValue else { continue }
+      if name == Self.extraFirmwareVolume { hasExtraFirmware = true }
+      if let volume = Volume.reading(inspect) { found[name] = volume }
+    }
+    volumes = found
+    hasExtraFirmwareVolume = hasExtraFirmware
+    revision += 1
+  }
+
+  /// Warns of an object once, not at every reading.
+  private func report(object: String, _ text: String) {
+    if reportedObjects.count > 1000 { reportedObjects.removeAll() }
+    if reportedObjects.insert(object).inserted { logger.warning("\(text)") }
+  }
+}
+
+nonisolated extension EngineImage {
+  init(listed summary: ImageSummary) {
+    self.init(id: summary.id, repoTags: summary.repoTags, repoDigests: summary.repoDigests)
+  }
+}

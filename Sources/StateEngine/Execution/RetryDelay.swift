@@ -1,0 +1,27 @@
+import EventLoop
+
+/// Growing delays between tries of something that fails (state-engine 0).
+nonisolated struct RetryDelay: Sendable {
+  private(set) var failures = 0
+  private(set) var retryAt: MonotonicTime?
+  /// No delay is longer.
+  var limit: Duration
+
+  init(limit: Duration) { self.limit = limit }
+
+  /// `min(2^f * 500 ms, limit)` after the f-th failure in a row, and up to a tenth more, so that
+  /// what failed together is not tried together for ever.
+  mutating func fail(at now: MonotonicTime) -> Duration {
+    failures += 1
+    let delay = min(.milliseconds(500) * (1 << min(failures, 30)), limit)
+    retryAt = now + delay + delay * Double.random(in: 0...0.1)
+    return delay
+  }
+
+  mutating func succeed() {
+    failures = 0
+    retryAt = nil
+  }
+
+  func isWaiting(at now: MonotonicTime) -> Bool { retryAt.map { $0 > now } ?? false }
+}

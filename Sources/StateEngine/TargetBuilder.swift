@@ -1,0 +1,90 @@
+import Database
+import Engine
+import JSON
+import Logging
+import Model
+
+/// Maps the stored target to what the engine would be told, with what is known of its images.
+///
+/// Mapping is repeated only when something that it depends on has changed: the stored target,
+/// the context of the device, or which image a name stands for.
+final class TargetBuilder {
+  private(set) var apps: [App] = []
+
+  private var targets: [TargetApp] = []
+  private var infos: [String: ImageInfo] = [:]
+  private var builtWith: Key?
+  private var loadCount = 0
+  private var notedTexts: Set<String> = []
+
+  private let engine: EngineClient
+  private let logger: Logger
+
+  private struct Key: Equatable {
+    var load: Int
+    var context: MappingContext
+    /// Image name to the engine's id.
+    var images: [String: String]
+  }
+
+  init(engine: EngineClient, logger: Logger) {
+    self.engine = engine
+    self.logger = logger
+  }
+
+  /// Normalised names of all images of the target.
+  var imageNames: [String] { targets.flatMap { $0.release?.services.map(\.image) ?? [] } }
+
+  func load(_ apps: [TargetApp]) {
+    loadCount += 1
+    targets = apps
+  }
+
+  /// - Parameter apiKey: the key of a service that asks for the agent's API.
+  func build(
+    context: MappingContext, inventory: ImageInventory, apiKey: (_ appId: Int, _ service: String) -> String?
+  ) async throws(EngineError) {
+    var ids: [String: String] = [:]
+    for name in imageNames {
+      let row = inventory.availableRows.first { ImageName.isSame($0.name, name) }
+      if let id = inventory.engineId(ofName: name) ?? row.flatMap(inventory.engineId(of:)) { ids[name] = id }
+    }
+    let key = Key(load: loadCount, context: context, images: ids)
+    guard key != builtWith else { return }
+
+    for id in Set(ids.values) where infos[id] == nil {
+      do throws(EngineError) {
+        infos[id] = ImageInfo(inspecting: try await engine.inspectImage(id))
+      } catch  where error.isNotFound {
+        // Gone since it was listed; the listing will say so.
+      }
+    }
+    let wanted = Set(ids.values)
+    infos = infos.filter { wanted.contains($0.key) }
+    let byName = ids.compactMapValues { infos[$0] }
+
+    var context = context
+    for target in targets {
+      for service in target.servicesWithSupervisorApi(images: byName) {
+        context.supervisorApiKeys[.init(appId: target.appId, serviceName: service)] =
+          apiKey(target.appId, service)
+      }
+    }
+    apps = targets.compactMap { target in
+      do throws(ModelError) {
+        let (app, notes) = try App.target(from: target, context: context, images: byName)
+        for note in notes { warn(note) }
+        return app
+      } catch {
+        warn("The target of app \(target.appId) cannot be mapped: \(error)")
+        return nil
+      }
+    }
+    builtWith = key
+  }
+
+  private func warn(_ text: String) {
+    if notedTexts.count > 1000 { notedTexts.removeAll() }
+    if notedTexts.insert(text).inserted { logger.warning("\(text)") }
+  }
+}

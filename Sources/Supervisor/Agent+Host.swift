@@ -1,0 +1,169 @@
+import Database
+import DeviceAPI
+import Engine
+import EventLoop
+import Glibc
+import HostConfiguration
+import JSON
+import Logging
+import Model
+import StateEngine
+
+// What the parts above the host configuration ask of the device.
+
+extension Agent: @MainActor StateEngineHost {
+  public var deviceUuid: String { settings.string(.uuid) ?? "" }
+  public var deviceName: String { settings.string(.name) ?? "local" }
+  public var deviceType: String { facts.deviceType }
+  public var targetSource: String { settings.targetSource }
+  public var isLocalMode: Bool { settings.isUnmanaged || settings.bool(.localMode) }
+  public var isLockOverridden: Bool { settings.bool(.lockOverride) }
+  public var pollInterval: Duration { .milliseconds(Int64(settings.int(.appUpdatePollInterval))) }
+
+  public func mappingContext(supervisorGateway: String?) -> MappingContext {
+    let release = facts.osRelease
+    return MappingContext(
+      deviceUuid: deviceUuid, deviceType: facts.deviceType, deviceArch: facts.architecture,
+      osVersion: release?["PRETTY_NAME"] ?? "", hostName: settings.string(.hostname) ?? facts.hostname ?? "",
+      supervisorHost: supervisorGateway ?? "127.0.0.1", listenPort: listenPort,
+      apiEndpoint: settings.isUnmanaged ? nil : settings.effectiveApiEndpoint,
+      deviceApiKey: settings.string(.deviceApiKey), engineSocketPath: engineSocketPath,
+      hasHostFirmware: facts.hasFirmware, hasHostModules: facts.hasKernelModules,
+      boardRev: release?["BALENA_BOARD_REV"] ?? release?["RESIN_BOARD_REV"])
+  }
+
+  private var engineSocketPath: String {
+    if case .unix(let path)? = EngineEndpoint(engineAddress) { path } else { "/var/run/docker.sock" }
+  }
+
+  public func supervisorAPIKey(appId: Int, service: String) -> String? {
+    do throws(DatabaseError) { return try store.keys.key(app: appId, service: service) } catch {
+      logger.error("Cannot make an API key for service \(service): \(error.message)")
+      return nil
+    }
+  }
+
+  public func registryCredentials(registry: String) -> RegistryCredentials? {
+    guard !settings.isUnmanaged, let key = settings.currentApiKey, !key.isEmpty else { return nil }
+    return .password(username: "d_\(deviceUuid)", password: key, serverAddress: registry)
+  }
+
+  // MARK: Target
+
+  /// Host tooling reads the dump (target-state 1.6); settings of the agent take effect at once.
+  public func targetStored(config: [String: String]) {
+    let dump = paths.onHost("tmp/balena-supervisor/target-state-config")
+    do throws(FileError) {
+      try DurableFile.makeDirectories(for: dump)
+      try DurableFile.write(JSON(config).bytes(), to: dump)
+    } catch {
+      logger.error("Cannot write \(dump): \(error)")
+    }
+    let change = DeviceConfiguration.change(from: settings.currentVariables, to: effectiveConfig)
+    for warning in change.warnings { logger.warning("\(warning)") }
+    guard !change.isEmpty else { return }
+    do throws(SettingError) {
+      logger.info("Applying configuration change \(JSON(change.variables))")
+      try settings.apply(change)
+      logger.info("Applied configuration change \(JSON(change.variables))")
+    } catch {
+      logger.error("Error applying configuration change: \(error.description)")
+    }
+  }
+
+  public var effectiveConfig: [String: String] {
+    do throws(DatabaseError) {
+      return DeviceConfiguration.effectiveTarget(
+        try store.targets.deviceConfig(), isUnmanaged: settings.isUnmanaged)
+    } catch {
+      logger.error("Cannot read the device configuration: \(error.message)")
+      return DeviceConfiguration.effectiveTarget([:], isUnmanaged: settings.isUnmanaged)
+    }
+  }
+
+  // MARK: Files of the host
+
+  public func pathOnHost(_ path: String) -> String? { paths.onHost(String(path.drop { $0 == "/" })) }
+
+  public func serviceDirectory(appId: Int, service: String) -> String {
+    paths.onHost("tmp/balena-supervisor/services/\(appId)/\(service)")
+  }
+
+  private static let extraFirmwareVolume = "extra-firmware"
+
+  public var isExtraFirmwareNamed: Bool {
+    guard let os = settings.value(of: .os) else { return false }
+    // A malformed section is left alone, and not asked for again and again.
+    guard let members = os.objectValue else { return true }
+    guard let kernel = members["kernel"] else { return false }
+    guard let kernelMembers = kernel.objectValue else { return true }
+    return kernelMembers["extraFirmwareVol"]?.stringValue == Self.extraFirmwareVolume
+  }
+
+  public func nameExtraFirmwareVolume() throws(StepError) {
+    var os = settings.value(of: .os)?.objectValue ?? [:]
+    var kernel = os["kernel"]?.objectValue ?? [:]
+    let old = kernel["extraFirmwareVol"]?.stringValue
+    guard old != Self.extraFirmwareVolume else { return }
+    kernel["extraFirmwareVol"] = .string(Self.extraFirmwareVolume)
+    os["kernel"] = .object(kernel)
+    do throws(SettingError) { try settings.set([.os: .object(os)]) } catch {
+      throw .failed("cannot name the extra firmware volume in \(paths.config): \(error.description)")
+    }
+    logger.info(
+      "Extra firmware volume name changed from \(old ?? "undefined") to \(Self.extraFirmwareVolume)")
+  }
+
+  // MARK: Reboot
+
+  private var breadcrumb: String { paths.onHost("tmp/balena-supervisor/reboot-after-apply") }
+
+  public var rebootState: RebootState {
+    var now = timespec()
+    clock_gettime(CLOCK_REALTIME, &now)
+    let bootTime = Int64(now.tv_sec) - facts.uptime.components.seconds
+    var status = stat()
+    let exists = stat(breadcrumb, &status) == 0
+    return RebootState(
+      isScheduled: exists, isRequired: exists && Int64(status.st_mtim.tv_sec) > bootTime,
+      bootTime: Timestamp(seconds: bootTime))
+  }
+
+  public func scheduleReboot(service: String) throws(StepError) {
+    do throws(FileError) {
+      try DurableFile.makeDirectories(for: breadcrumb)
+      try DurableFile.write([], to: breadcrumb)
+    } catch {
+      throw .failed("cannot schedule a reboot: \(error)")
+    }
+    let object: JSON = ["serviceName": .string(service)]
+    report(
+      .rebootScheduled, text: "\(SystemEvent.rebootScheduled.humanName): \(object)", isError: false)
+  }
+
+  public func reboot() async throws(StepError) {
+    throw .failed("cannot reboot: no connection to the system bus \(paths.systemBusAddress)")
+  }
+
+  // MARK: Log
+
+  public func report(_ event: SystemEvent, text: String, isError: Bool) {
+    logger.log(level: isError ? .error : .info, "\(text)", metadata: ["EVENT": "\(event.rawValue)"])
+  }
+}
+
+extension Agent: @MainActor DeviceAPIHost {
+  public var isAuthorizationRequired: Bool { !isLocalMode }
+  public var version: String { AgentVersion.text }
+  public var architecture: String { facts.architecture }
+
+  /// An unmanaged device is always healthy (http-api 7).
+  public var isHealthy: Bool { true }
+}
+
+extension Settings {
+  /// The stored value or the default; an invalid one counts as absent.
+  func value(of key: SettingKey) -> JSON? {
+    do throws(SettingError) { return try value(key) } catch { return nil }
+  }
+}

@@ -1,0 +1,192 @@
+import CSystemd
+import Database
+import DeviceAPI
+import Engine
+import EventLoop
+import Glibc
+import HTTP
+import HostConfiguration
+import JSON
+import Logging
+import Logs
+import Model
+import StateEngine
+
+/// The agent: builds the parts, starts them in order, and ends the process.
+///
+/// Order: log, config.json, database, identity, state engine, API. Without a readable config.json
+/// or with another agent on the same database there is no start; without an engine there is.
+public final class Agent {
+  let options: AgentOptions
+  let logger: Logger
+  let paths: HostPaths
+  let facts: HostFacts
+  let settings: Settings
+  let store: Store
+  let engineAddress: String
+  let startedAt = MonotonicTime.read()
+  private let serviceManager = ServiceManager()
+  private var signals: SignalSource?
+  private var reporting: LoopTimer?
+  private(set) var listenPort = 48484
+
+  private var stateEngine: StateEngine?
+  private var api: DeviceAPI?
+  private var server: Server?
+
+  /// Exit statuses: 143 and 130 as a shell would report the signals.
+  private static let failureStatus: Int32 = 1
+
+  /// Runs the agent until it is told to end.
+  public nonisolated static func main(_ options: AgentOptions) -> Never {
+    EventLoop.main { await run(options) }
+  }
+
+  private static func run(_ options: AgentOptions) async -> Int32 {
+    signal(SIGPIPE, SIG_IGN)
+    let environment = processEnvironment()
+    let levelName = options.level(environment)
+    guard let level = Logger.Level(rawValue: levelName) else {
+      printError("unknown log level '\(levelName)': use trace, debug, info, notice, warning or error")
+      return failureStatus
+    }
+    LogDestination.detect().bootstrap(level: level)
+    let logger = Logger(label: "supervisor")
+    do {
+      let agent = try Agent(options: options, environment: environment, logger: logger)
+      try await agent.start(environment: environment)
+      return await agent.waitForEnd()
+    } catch {
+      logger.critical("\(error)")
+      return failureStatus
+    }
+  }
+
+  private init(
+    options: AgentOptions, environment: [String: String], logger: Logger
+  ) throws(StartFailure) {
+    self.options = options
+    self.logger = logger
+    paths = HostPaths(options.paths, environment: environment)
+    engineAddress = options.engineAddress(environment)
+    logger.notice("Supervisor v\(AgentVersion.text) starting up...")
+    facts = HostFacts(paths: paths, logger: logger)
+    let file: ConfigFile
+    do throws(ConfigFileError) { file = try ConfigFile(paths: paths, logger: logger) } catch {
+      throw StartFailure(text: error.message)
+    }
+    do throws(DatabaseError) {
+      store = try Store.open(at: paths.database, whenUnwritable: .runFromMemory, logger: logger)
+    } catch {
+      throw StartFailure(text: "cannot open the database \(paths.database): \(error)")
+    }
+    settings = Settings(file: file, store: store, logger: logger)
+    do throws(SettingError) {
+      try settings.generateIdentity()
+      if settings.isUnmanaged, !settings.bool(.localMode) { try settings.set([.localMode: true]) }
+    } catch {
+      logger.error("Cannot store the device's identity: \(error.description)")
+    }
+  }
+
+  private func start(environment: [String: String]) async throws(StartFailure) {
+    guard let endpoint = EngineEndpoint(engineAddress) else {
+      throw StartFailure(
+        text: "the engine's address '\(engineAddress)' is neither unix:///path nor tcp://host:port")
+    }
+    let sockets = try listenSockets(environment)
+    let stateEngine = StateEngine(
+      engine: EngineClient(endpoint), store: store, locks: UpdateLocks(hostRoot: paths.hostRoot),
+      host: self, logger: Logger(label: "state-engine"))
+    let api = DeviceAPI(engine: stateEngine, host: self, logger: Logger(label: "api"))
+    self.stateEngine = stateEngine
+    self.api = api
+
+    var configuration = Server.Configuration()
+    configuration.idleTimeout = .milliseconds(Int64(settings.int(.apiTimeout)))
+    let server = Server(configuration: configuration, pipeline: api.pipeline)
+    do throws(ListenError) {
+      for socket in sockets { try server.listen(on: socket) }
+    } catch {
+      throw StartFailure(text: "\(error). Is another agent running? Choose another address with --listen.")
+    }
+    self.server = server
+    logger.notice("Listening on \(sockets.map(\.description).joined(separator: ", "))")
+
+    stateEngine.onChange = { [unowned self] in reportLater() }
+    stateEngine.start()
+    serviceManager.startWatchdog { true }
+    serviceManager.notifyReady()
+    reportLater()
+  }
+
+  private func listenSockets(_ environment: [String: String]) throws(StartFailure) -> [ListenSocket] {
+    let passed = serviceManager.takePassedSockets()
+    if !passed.isEmpty { return passed.map { .descriptor($0) } }
+    guard let text = options.listenAddress(environment) else {
+      listenPort = settings.effectiveListenPort
+      guard let port = UInt16(exactly: listenPort) else {
+        throw StartFailure(text: "listenPort \(listenPort) in \(paths.config) is not a port")
+      }
+      return [.tcp(host: nil, port: port)]
+    }
+    guard let socket = ListenSocket(text) else {
+      throw StartFailure(
+        text: "cannot listen on '\(text)': give address:port, [address]:port, :port or unix:///path")
+    }
+    if case .tcp(_, let port) = socket { listenPort = Int(port) }
+    return [socket]
+  }
+
+  // MARK: Status
+
+  /// Changes come in bursts; the service manager hears of them at most once a second.
+  private func reportLater() {
+    guard reporting?.isScheduled != true else { return }
+    reporting = EventLoop.shared.schedule(after: .seconds(1), tolerance: .milliseconds(200)) {
+      [unowned self] in
+      serviceManager.notify(status: statusText)
+    }
+  }
+
+  private var statusText: String {
+    guard let stateEngine else { return "Starting" }
+    if let problem = stateEngine.engineProblem { return "Waiting for the engine: \(problem)" }
+    let running = stateEngine.currentApps.flatMap(\.services).count { $0.container?.status == .running }
+    let waiting = stateEngine.plan.apps.values.flatMap(\.waiting).first.map { ", waiting for \($0.cause)" }
+    return stateEngine.isApplying
+      ? "Applying the target state: \(running) services running\(waiting ?? "")"
+      : "Target state applied: \(running) services running"
+  }
+
+  // MARK: End
+
+  private func waitForEnd() async -> Int32 {
+    await withCheckedContinuation { continuation in
+      var isOver = false
+      do throws(SystemError) {
+        signals = try SignalSource([SIGTERM, SIGINT]) { [logger, serviceManager] number in
+          guard !isOver else { return }
+          isOver = true
+          logger.notice("Received \(number == SIGTERM ? "SIGTERM" : "SIGINT"). Exiting.")
+          serviceManager.notifyStopping()
+          continuation.resume(returning: 128 + number)
+        }
+      } catch {
+        logger.error("Cannot listen to signals: \(error)")
+      }
+    }
+  }
+}
+
+/// Why the agent cannot start; one line that names the file or address and what to do.
+struct StartFailure: Error, CustomStringConvertible {
+  let text: String
+  var description: String { text }
+}
+
+/// One line on standard error, for a person.
+func printError(_ text: String) {
+  var bytes = Array("balena-supervisor: \(text)\n".utf8)
+  _ = write(STDERR_FILENO, &bytes, bytes.count)
+}
