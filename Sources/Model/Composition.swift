@@ -127,27 +127,37 @@ nonisolated struct Composition {
     return nil
   }
 
-  /// `mem_limit`, `mem-limit`, `memLimit` and `Mem Limit` are one key.
+  /// `mem_limit`, `mem-limit`, `memLimit` and `Mem Limit` are one key. Letters are those of ASCII;
+  /// other characters pass as they are.
   static func camelCase(_ key: String) -> String {
-    var result = ""
+    let bytes = Array(key.utf8)
+    func isLower(_ byte: UInt8) -> Bool { (0x61...0x7A).contains(byte) || byte >= 0x80 }
+    func isUpper(_ byte: UInt8) -> Bool { (0x41...0x5A).contains(byte) }
+    func isDigit(_ byte: UInt8) -> Bool { (0x30...0x39).contains(byte) }
+    var result: [UInt8] = []
+    result.reserveCapacity(bytes.count)
     var startsWord = false
-    var previous: Character?
-    let characters = Array(key)
-    for (position, character) in characters.enumerated() {
-      guard character.isLetter || character.isNumber else {
-        startsWord = !result.isEmpty
+    var previous: UInt8?
+    for (position, byte) in bytes.enumerated() {
+      guard isLower(byte) || isUpper(byte) || isDigit(byte) else {
+        startsWord = true
         previous = nil
         continue
       }
       if let previous {
-        let beforeLower = position + 1 < characters.count && characters[position + 1].isLowercase
-        if character.isUppercase, !previous.isUppercase || beforeLower { startsWord = !result.isEmpty }
-        if character.isLetter, previous.isNumber { startsWord = !result.isEmpty }
+        let isBeforeLower = position + 1 < bytes.count && isLower(bytes[position + 1])
+        if isUpper(byte), !isUpper(previous) || isBeforeLower { startsWord = true }
+        if !isDigit(byte), isDigit(previous) { startsWord = true }
       }
-      result += startsWord ? character.uppercased() : character.lowercased()
+      let isCapital = startsWord && !result.isEmpty
+      if isCapital, byte < 0x80, isLower(byte) {
+        result.append(byte & ~0x20)
+      } else {
+        result.append(!isCapital && isUpper(byte) ? byte | 0x20 : byte)
+      }
       startsWord = false
-      previous = character
+      previous = byte
     }
-    return result
+    return String(decoding: result, as: UTF8.self)
   }
 }

@@ -30,6 +30,17 @@ import Testing
   }
 }
 
+@Suite struct `Composition keys` {
+  @Test(arguments: [
+    ("mem_limit", "memLimit"), ("mem-limit", "memLimit"), ("memLimit", "memLimit"), ("Mem Limit", "memLimit"),
+    ("MEM_LIMIT", "memLimit"), ("_mem__limit_", "memLimit"), ("ipv4_address", "ipv4Address"),
+    ("ipv4Address", "ipv4Address"), ("x-a", "xA"), ("HTTPServer", "httpServer"), ("", ""), ("é_b", "éB"),
+  ])
+  func `a key has one spelling`(key: String, name: String) {
+    #expect(Composition.camelCase(key) == name)
+  }
+}
+
 @Suite struct `Ports` {
   @Test(arguments: [
     ("80", "80:80/tcp"), ("8080:80", "8080:80/tcp"), ("3000-3005", "3000-3005:3000-3005/tcp"),
