@@ -3,8 +3,8 @@ import Glibc
 
 /// Signals as events of the loop, by signalfd(2).
 ///
-/// The signals are blocked for the process while the source lives, and have their default
-/// effect again after it; children started by `ChildProcess` do not inherit the block.
+/// The signals are blocked for the process until `cancel()`, and have their default effect again
+/// after it; children started by `ChildProcess` do not inherit the block.
 public final class SignalSource {
   private let descriptor: Int32
   private var mask = sigset_t()
@@ -35,6 +35,4 @@ public final class SignalSource {
     close(descriptor)
     sigprocmask(SIG_UNBLOCK, &mask, nil)
   }
-
-  isolated deinit { cancel() }
 }

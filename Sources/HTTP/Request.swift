@@ -8,7 +8,7 @@ public import JSON
 public final class Request {
   var head = RequestHead()
   private var bytes: UnsafePointer<UInt8>
-  private var owned: UnsafeMutablePointer<UInt8>?
+  private var owned: RawMemory?
   private(set) var parameters: [(name: String, value: String)] = []
   var parameterFailure: String?
 
@@ -20,20 +20,16 @@ public final class Request {
   public var context: AnyObject?
   /// Set when the handler asked for time; see `deferAnswer`.
   private(set) var responder: Responder?
-  unowned(unsafe) var connection: Connection?
 
   private nonisolated(unsafe) static let nothing = UnsafePointer(
     UnsafeMutablePointer<UInt8>.allocate(capacity: 1))
 
   init() { bytes = Self.nothing }
 
-  isolated deinit { owned?.deallocate() }
-
   /// Takes the place of the request before it on the same connection or another.
   func reset(_ head: UnsafePointer<UInt8>) {
     bytes = head
-    owned?.deallocate()
-    owned = nil
+    if owned != nil { owned = nil }
     if !parameters.isEmpty { parameters = [] }
     parameterFailure = nil
     if !body.isEmpty { body = [] }
@@ -45,10 +41,10 @@ public final class Request {
   /// Makes the request independent of the connection's buffer.
   func detach() {
     guard owned == nil else { return }
-    let copy = UnsafeMutablePointer<UInt8>.allocate(capacity: max(head.byteCount, 1))
-    copy.update(from: bytes, count: head.byteCount)
+    let copy = RawMemory(byteCount: head.byteCount)
+    copy.base.copyMemory(from: bytes, byteCount: head.byteCount)
     owned = copy
-    bytes = UnsafePointer(copy)
+    bytes = UnsafePointer(copy.base.assumingMemoryBound(to: UInt8.self))
   }
 
   // MARK: Head

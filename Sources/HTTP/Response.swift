@@ -77,10 +77,12 @@ public final class PreparedResponse {
   let closing: Serialized
 
   struct Serialized {
-    let bytes: UnsafeMutableRawPointer
+    let memory: RawMemory
     let count: Int
     let headCount: Int
     let dateOffset: Int
+
+    var bytes: UnsafeMutableRawPointer { memory.base }
   }
 
   /// - Parameter response: not a stream.
@@ -88,8 +90,8 @@ public final class PreparedResponse {
     switch response.content {
     case .prepared(let other):
       status = other.status
-      keepAlive = Self.copy(other.keepAlive)
-      closing = Self.copy(other.closing)
+      keepAlive = other.keepAlive
+      closing = other.closing
     case .plain(let plain), .stream(let plain, _):
       status = plain.status
       keepAlive = Self.serialize(plain, keepsAlive: true)
@@ -97,32 +99,19 @@ public final class PreparedResponse {
     }
   }
 
-  isolated deinit {
-    keepAlive.bytes.deallocate()
-    closing.bytes.deallocate()
-  }
-
   private static func serialize(_ plain: Response.Plain, keepsAlive: Bool) -> Serialized {
     let head = ResponseHead.bytes(
       plain, length: .exactly(plain.body.count), keepsAlive: keepsAlive, date: ResponseHead.noDate)
-    let memory = UnsafeMutableRawPointer.allocate(
-      byteCount: head.bytes.count + plain.body.count + 1, alignment: 1)
-    head.bytes.withUnsafeBytes { copy($0, to: memory) }
-    plain.body.withUnsafeBytes { copy($0, to: memory + head.bytes.count) }
+    let memory = RawMemory(byteCount: head.bytes.count + plain.body.count)
+    head.bytes.withUnsafeBytes { copy($0, to: memory.base) }
+    plain.body.withUnsafeBytes { copy($0, to: memory.base + head.bytes.count) }
     return Serialized(
-      bytes: memory, count: head.bytes.count + plain.body.count, headCount: head.bytes.count,
+      memory: memory, count: head.bytes.count + plain.body.count, headCount: head.bytes.count,
       dateOffset: head.dateOffset)
   }
 
   private static func copy(_ bytes: UnsafeRawBufferPointer, to target: UnsafeMutableRawPointer) {
     if let base = bytes.baseAddress { target.copyMemory(from: base, byteCount: bytes.count) }
-  }
-
-  private static func copy(_ other: Serialized) -> Serialized {
-    let memory = UnsafeMutableRawPointer.allocate(byteCount: other.count + 1, alignment: 1)
-    memory.copyMemory(from: other.bytes, byteCount: other.count)
-    return Serialized(
-      bytes: memory, count: other.count, headCount: other.headCount, dateOffset: other.dateOffset)
   }
 }
 
