@@ -1,11 +1,15 @@
 import Database
+import Glibc
 import Model
 import Testing
 
 @testable import StateEngine
 
-/// From any state to any target, by the thousand, on the simulated device.
+/// From any state to any target on the simulated device. `STATE_ENGINE_SEEDS=100` makes
+/// thousands of cases of it.
 struct ConvergenceTests {
+  private let seeds = getenv("STATE_ENGINE_SEEDS").flatMap { Int(String(cString: $0)) } ?? 5
+
   /// A random target: up to three apps of up to four services.
   private func randomTarget(_ random: inout SeededGenerator) -> [App] {
     (1...3).compactMap { appId -> App? in
@@ -107,10 +111,10 @@ struct ConvergenceTests {
     try #require(problems == [], "seed \(seed)")
   }
 
-  @Test(arguments: 0..<4)
+  @Test(arguments: 0..<10)
   func aDeviceReachesAnyTargetFromAnyOther(batch: Int) throws {
-    for index in 0..<5 {
-      let seed = UInt64(batch * 100 + index)
+    for index in 0..<seeds {
+      let seed = UInt64(batch * 1000 + index)
       var device = SimulatedDevice(seed: seed)
       device.keepImages = device.random.chance(20)
       device.keepVolumes = device.random.chance(20)
@@ -121,10 +125,10 @@ struct ConvergenceTests {
     }
   }
 
-  @Test(arguments: 0..<4)
+  @Test(arguments: 0..<10)
   func itDoesSoWhenStepsFailOrAreLateAndTargetsChangeHalfway(batch: Int) throws {
-    for index in 0..<5 {
-      let seed = UInt64(10_000 + batch * 100 + index)
+    for index in 0..<seeds {
+      let seed = UInt64(10_000 + batch * 1000 + index)
       var device = SimulatedDevice(seed: seed)
       device.failures = 15
       device.delays = 25
@@ -136,10 +140,10 @@ struct ConvergenceTests {
     }
   }
 
-  @Test(arguments: 0..<4)
+  @Test(arguments: 0..<10)
   func itDoesSoThroughCrashesLocksAndLosses(batch: Int) throws {
-    for index in 0..<5 {
-      let seed = UInt64(20_000 + batch * 100 + index)
+    for index in 0..<seeds {
+      let seed = UInt64(20_000 + batch * 1000 + index)
       var device = SimulatedDevice(seed: seed)
       device.failures = 10
       device.delays = 15

@@ -76,12 +76,19 @@ func service(
 }
 
 func app(
-  _ appId: Int = 1, release: Int = 1, _ services: [Service], networks: [Network]? = nil,
+  _ appId: Int, release: Int = 1, _ services: [Service], networks: [Network]? = nil,
   volumes: [Volume] = []
 ) -> App {
   App(
     appId: appId, uuid: uuid(appId), name: "app\(appId)", commit: "commit\(release)", services: services,
     networks: networks ?? [network("default", app: appId)], volumes: volumes)
+}
+
+/// App 1.
+func app(
+  release: Int = 1, _ services: [Service], networks: [Network]? = nil, volumes: [Volume] = []
+) -> App {
+  app(1, release: release, services, networks: networks, volumes: volumes)
 }
 
 /// The container that the engine has after a target service was started.

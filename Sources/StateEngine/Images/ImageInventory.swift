@@ -12,6 +12,7 @@ public nonisolated struct ImageInventory: Sendable {
   private let ids: Set<String>
   private let idsByTag: [String: String]
   private let idsByDigest: [Substring: String]
+  private let digestNames: Set<String>
   private let availableKeys: Set<String>
   private let availableIds: Set<String>
   private let uses: Set<StoredImage>
@@ -32,6 +33,7 @@ public nonisolated struct ImageInventory: Sendable {
     self.ids = ids
     idsByTag = tags
     idsByDigest = digests
+    digestNames = Set(engineImages.flatMap(\.repoDigests))
 
     var available: [StoredImage] = []
     var keys: Set<String> = []
@@ -83,6 +85,13 @@ public nonisolated struct ImageInventory: Sendable {
     let key = ImageName.key(text)
     guard availableKeys.contains(key) else { return nil }
     return availableRows.first { ImageName.key($0.name) == key }.flatMap(engineId(of:))
+  }
+
+  /// Whether the engine's image has the row's own repository among its tags or digests.
+  func hasName(of row: StoredImage) -> Bool {
+    let name = ImageName(row.name)
+    if let tag = name.tag { return idsByTag["\(name.repository):\(tag)"] != nil }
+    return digestNames.contains(row.name) || idsByTag["\(name.repository):latest"] == engineId(of: row)
   }
 
   /// Whether the target's image is present: an available row has its engine id, its name or

@@ -43,16 +43,26 @@ public nonisolated enum ImageRules {
     }
   }
 
-  /// For each row to drop, whether another row keeps the name. Two rows of one name share the
-  /// engine's tag, so only the last of them takes the image along.
+  /// For each row to drop, whether another row still needs the row's name on the engine: it has
+  /// the same name, or stands for the same image and has no name of its own there. Then only
+  /// the row goes; of several rows of one name the last takes the image along.
   public static func removals(
     of rows: [StoredImage], in inventory: ImageInventory
   ) -> [(row: StoredImage, isNameShared: Bool)] {
+    let dropped = Set(rows)
     var remaining: [String: Int] = [:]
-    for row in inventory.rows { remaining[row.name, default: 0] += 1 }
+    var borrowers: Set<String> = []
+    for row in inventory.rows {
+      remaining[row.name, default: 0] += 1
+      guard !dropped.contains(row), let id = inventory.engineId(of: row), !inventory.hasName(of: row) else {
+        continue
+      }
+      borrowers.insert(id)
+    }
     return rows.map { row in
       remaining[row.name, default: 1] -= 1
-      return (row, remaining[row.name, default: 0] > 0)
+      let isBorrowed = inventory.engineId(of: row).map(borrowers.contains) ?? false
+      return (row, remaining[row.name, default: 0] > 0 || isBorrowed)
     }
   }
 

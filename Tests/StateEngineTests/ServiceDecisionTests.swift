@@ -1,0 +1,312 @@
+import Database
+import Model
+import Testing
+
+@testable import StateEngine
+
+/// What becomes of one service (state-engine 3.4 to 3.6 and 4).
+struct ServiceDecisionTests {
+  private let old = service("main", image: "one")
+  private let new = service("main", image: "two", release: 2)
+  private let locks: [Int: Set<String>] = [1: ["main", "a", "b"]]
+
+  private func plan(
+    _ current: [Service], _ target: [Service], images: [Service]? = nil, isLocked: Bool = true,
+    _ change: (inout PlannerInput) -> Void = { _ in }
+  ) -> Plan {
+    let release = target.first?.releaseId ?? 1
+    var planned = input(current: [app(current)], target: [app(release: release, target)], images: images)
+    if isLocked { planned.locks = locks }
+    planned.commits = [1: "commit\(release)"]
+    planned.keepImages = true
+    change(&planned)
+    return Planner.plan(planned)
+  }
+
+  // MARK: - Containers as they are
+
+  @Test func aDeadContainerIsRemovedWithoutALockAndReplacedWhenItHasGone() {
+    let dead = plan([container(of: old, status: .dead)], [old], isLocked: false)
+    #expect(dead.names == ["remove"])
+    #expect(dead.waits(of: "main") == [.removal])
+  }
+
+  @Test func aStoppingContainerIsWaitedFor() {
+    let waiting = plan([container(of: old, status: .stopping)], [new])
+    #expect(waiting.steps.isEmpty)
+    #expect(waiting.waits(of: "main") == [.stopping])
+    #expect(!waiting.isSettled)
+  }
+
+  @Test func anExitedContainerOfTheSameConfigurationIsLeftAlone() {
+    #expect(plan([container(of: old, status: .engine("exited"))], [old], isLocked: false).steps.isEmpty)
+  }
+
+  @Test func aContainerThatWasNeverStartedIsStartedWithoutALock() {
+    let started = plan([container(of: old, status: .installed)], [old], isLocked: false)
+    #expect(started.names == ["start"])
+    #expect(started.steps.first?.reason == .rule(.containerNeverStarted))
+  }
+
+  @Test func aStartThatFailedOnAnAddressIsTriedAgain() {
+    var exited = container(of: old, status: .engine("exited"))
+    exited.container?.startError =
+      "driver failed: Error starting userland proxy: listen tcp4 10.0.0.9:80: bind: Cannot assign requested address"
+    #expect(plan([exited], [old], isLocked: false).names == ["start"])
+    exited.container?.startError += " again"
+    #expect(plan([exited], [old], isLocked: false).steps.isEmpty)
+  }
+
+  @Test func aServiceThatShallNotRunIsCreatedOrStoppedButNotStarted() {
+    let idle = service("main", running: false)
+    #expect(plan([], [idle]).names == ["start"])
+    #expect(plan([container(of: idle, status: .installed)], [idle], isLocked: false).steps.isEmpty)
+    #expect(plan([container(of: old)], [idle]).names == ["stop"])
+    #expect(plan([container(of: old)], [idle], isLocked: false).names == ["takeLock"])
+    #expect(plan([container(of: old, status: .engine("exited"))], [idle], isLocked: false).steps.isEmpty)
+  }
+
+  @Test func aNewCommitOfTheSameConfigurationRenamesTheContainer() {
+    let renamed = service("main", release: 2)
+    let result = plan([container(of: old)], [renamed])
+    #expect(result.names == ["updateMetadata"])
+    #expect(
+      result.steps.first?.reason
+        == .differences([Difference(field: "commit", current: "commit1", target: "commit2")]))
+    #expect(plan([container(of: old)], [renamed], isLocked: false).names == ["takeLock"])
+  }
+
+  @Test func newIdsAloneChangeNothing() {
+    var renumbered = old
+    renumbered.releaseId = 7
+    renumbered.imageId = 77
+    #expect(plan([container(of: old)], [renumbered], images: [old, renumbered]).names == ["releaseLock"])
+  }
+
+  @Test func theReasonOfAReplacementNamesFieldOldAndNewValue() {
+    var relabelled = old
+    relabelled.config.labels["color"] = "red"
+    let result = plan([container(of: old)], [relabelled])
+    #expect(result.names == ["kill"])
+    #expect(
+      result.steps.first?.reason
+        == .differences([Difference(field: "labels.color", current: "(none)", target: "red")]))
+    #expect(result.steps.first?.reason.description == "labels.color: (none) -> red")
+  }
+
+  @Test func theOlderOfTwoContainersIsKilledAndTheNewerLeftAlone() {
+    let older = container(of: old, createdAt: 10, id: "older")
+    let newer = container(of: old, createdAt: 20, id: "newer")
+    let result = plan([newer, older], [old])
+    #expect(result.names == ["kill"])
+    guard case .kill(let killed) = result.steps.first?.step else { return }
+    #expect(killed.container?.id == "older")
+    #expect(plan([newer, older], [old], isLocked: false).names == ["takeLock"])
+  }
+
+  @Test func aSecondContainerIsKilledEvenIfTheNextImageIsMissing() {
+    let older = container(of: old, createdAt: 10, id: "older")
+    let newer = container(of: old, createdAt: 20, id: "newer")
+    #expect(plan([newer, older], [new], images: [old]).names == ["kill"])
+  }
+
+  @Test func theMarksOfALegacyContainerAreNotADifference() {
+    var legacy = container(of: old)
+    legacy.config.labels["io.balena.legacy-container"] = "1"
+    legacy.config.labels["io.balena.service-id"] = "5"
+    #expect(plan([legacy], [old], isLocked: false).steps.isEmpty)
+  }
+
+  // MARK: - download-then-kill
+
+  @Test func allImagesArePresentBeforeTheFirstKillThenAllGoTogether() {
+    let oldPair = [container(of: service("a")), container(of: service("b"))]
+    let a = service("a", image: "two", release: 2)
+    let b = service("b", image: "three", release: 2)
+    let fetching = plan(oldPair, [a, b], images: [service("a")], isLocked: false)
+    #expect(fetching.names == ["fetch", "fetch"])
+    let half = plan(oldPair, [a, b], images: [service("a"), a]) { $0.downloading = [imageName("three")] }
+    #expect(half.steps.isEmpty)
+    #expect(half.waits(of: "a") == [.images(services: ["b"])])
+    #expect(half.waits(of: "b") == [.download(image: imageName("three"))])
+    #expect(plan(oldPair, [a, b], isLocked: false).names == ["takeLock"])
+    #expect(plan(oldPair, [a, b]).names == ["kill", "kill"])
+  }
+
+  @Test func aServiceThatTheReleaseDropsWaitsForTheImagesToo() {
+    let current = [container(of: service("a")), container(of: service("b"))]
+    let a = service("a", image: "two", release: 2)
+    let result = plan(current, [a], images: [service("a")])
+    #expect(result.names == ["fetch"])
+    #expect(result.waits(of: "b") == [.images(services: ["a"])])
+  }
+
+  // MARK: - kill-then-download, delete-then-download
+
+  @Test func killThenDownloadKillsFirst() {
+    let target = service("main", image: "two", release: 2, strategy: .killThenDownload)
+    #expect(plan([container(of: old)], [target], images: [old]).names == ["kill"])
+    #expect(plan([], [target], images: [old]).names == ["fetch"])
+  }
+
+  @Test func deleteThenDownloadDeletesTheOldImageBeforeTheDownload() {
+    let target = service("main", image: "two", release: 2, strategy: .deleteThenDownload)
+    #expect(plan([container(of: old)], [target], images: [old]) { $0.keepImages = false }.names == ["kill"])
+    #expect(plan([], [target], images: [old]) { $0.keepImages = false }.names == ["removeImage"])
+    #expect(plan([], [target], images: []) { $0.keepImages = false }.names == ["fetch"])
+    #expect(plan([], [target], images: [old]).names == ["fetch"])
+  }
+
+  @Test func mixedStrategiesKillEarlyButStartNothingBeforeAllImages() {
+    let a = service("a", image: "two", release: 2, strategy: .killThenDownload)
+    let b = service("b", image: "three", release: 2)
+    let current = [container(of: service("a")), container(of: service("b"))]
+    #expect(plan(current, [a, b], images: [service("a")]).names == ["kill", "fetch"])
+    let downloaded = plan([container(of: service("b"))], [a, b], images: [service("a"), a])
+    #expect(downloaded.names == ["fetch"])
+    #expect(downloaded.waits(of: "a") == [.images(services: ["b"])])
+  }
+
+  // MARK: - hand-over
+
+  private let handover = service("main", image: "two", release: 2, strategy: .handOver)
+
+  private func renamed(_ container: Service) -> Service {
+    let name = "old_" + container.containerName
+    var container = container
+    container.container?.name = name
+    return container
+  }
+
+  @Test func aHandoverNeedsTheImageThenTheLock() {
+    #expect(plan([container(of: old)], [handover], images: [old]).names == ["fetch"])
+    #expect(plan([container(of: old)], [handover], isLocked: false).names == ["takeLock"])
+    #expect(plan([container(of: old)], [handover]).names == ["handover"])
+  }
+
+  @Test func theOldContainerStaysUntilTheHandoverIsComplete() {
+    let before = renamed(container(of: old, createdAt: 10, id: "before"))
+    let after = container(of: handover, createdAt: 20)
+    let waiting = plan([before, after], [handover]) { $0.handovers = ["before"] }
+    #expect(waiting.steps.isEmpty)
+    #expect(waiting.waits(of: "main") == [.handover])
+    let complete = plan([before, after], [handover])
+    #expect(complete.names == ["kill"])
+    #expect(complete.steps.first?.reason == .rule(.handedOver))
+  }
+
+  @Test func anInterruptedHandoverStartsTheNewContainerBeforeTheOldOneGoes() {
+    let before = renamed(container(of: old, createdAt: 10, id: "before"))
+    let after = container(of: handover, status: .installed, createdAt: 20)
+    #expect(plan([before, after], [handover]).names == ["start"])
+  }
+
+  @Test func anInterruptedHandoverToAnUnwantedReleaseKeepsTheContainerThatRuns() {
+    let before = renamed(container(of: old, createdAt: 10, id: "before"))
+    let unwanted = container(of: handover, status: .installed, createdAt: 20, id: "unwanted")
+    let result = plan([before, unwanted], [old])
+    guard case .kill(let killed) = result.steps.first?.step else {
+      Issue.record("no kill in \(result.names)")
+      return
+    }
+    #expect(killed.container?.id == "unwanted")
+  }
+
+  @Test func withNothingRunningThereIsNothingToHandOver() {
+    #expect(plan([container(of: old, status: .engine("exited"))], [handover]).names == ["kill"])
+  }
+
+  // MARK: - Dependencies
+
+  @Test func aServiceStartsAfterThoseItDependsOn() {
+    let a = service("a")
+    let b = service("b", dependsOn: ["a"])
+    let first = plan([], [b, a])
+    #expect(first.steps.map(\.service) == ["a"])
+    #expect(first.waits(of: "b") == [.dependencies(["a"])])
+    #expect(plan([container(of: a, status: .installed)], [b, a]).waits(of: "b") == [.dependencies(["a"])])
+    #expect(plan([container(of: a)], [b, a]).steps.map(\.service) == ["b"])
+  }
+
+  @Test func aDependencyThatRanAndExitedOrIsUnknownCountsAsMet() {
+    let a = service("a")
+    let b = service("b", dependsOn: ["a", "unknown"])
+    #expect(plan([container(of: a, status: .engine("exited"))], [b, a]).steps.map(\.service) == ["b"])
+  }
+
+  @Test func aDependencyThatShallNotRunIsMetWhenItExists() {
+    let a = service("a", running: false)
+    let b = service("b", dependsOn: ["a"])
+    #expect(plan([container(of: a, status: .installed)], [b, a]).steps.map(\.service) == ["b"])
+  }
+
+  @Test func independentServicesStartTogether() {
+    #expect(plan([], [service("a"), service("b")]).names == ["start", "start"])
+  }
+
+  @Test func aCircleOfDependenciesPlansNothingAndSaysSo() {
+    let a = service("a", release: 2, dependsOn: ["b"])
+    let b = service("b", release: 2, dependsOn: ["a"])
+    let result = plan([container(of: service("a"))], [a, b], isLocked: false)
+    #expect(result.steps.isEmpty)
+    #expect(result.apps[1]?.waiting == [Waiting(.dependencyCycle(["a", "b"]))])
+    #expect(!result.isSettled)
+  }
+
+  // MARK: - Reboot
+
+  private let rebooting = service("main", labels: ["io.balena.update.requires-reboot": "1"])
+
+  @Test func aServiceThatAsksForARebootStartsAfterIt() {
+    let installed = container(of: rebooting, status: .installed, createdAt: 100)
+    let boot = Timestamp("2026-01-01T00:01:00Z") ?? Timestamp(seconds: 0)
+    let asked = plan([installed], [rebooting], isLocked: false) { $0.reboot.bootTime = boot }
+    #expect(asked.names == ["requireReboot"])
+    let scheduled = plan([installed], [rebooting], isLocked: false) {
+      $0.reboot = RebootState(isScheduled: true, isRequired: true, bootTime: boot)
+    }
+    #expect(scheduled.names == ["reboot"])
+    #expect(scheduled.apps[1]?.isSettled == true)
+    let later = Timestamp("2026-01-01T01:00:00Z") ?? Timestamp(seconds: 0)
+    let booted = plan([installed], [rebooting], isLocked: false) { $0.reboot.bootTime = later }
+    #expect(booted.names == ["start"])
+  }
+
+  @Test func aServiceBehindOneHeldForARebootDoesNotHoldTheCommitBack() {
+    let installed = container(of: rebooting, status: .installed, createdAt: 100)
+    let behind = service("b", dependsOn: ["main"])
+    let result = plan([installed], [rebooting, behind], isLocked: false) {
+      $0.reboot = RebootState(isScheduled: true, isRequired: true)
+      $0.commits = [:]
+    }
+    #expect(result.names == ["updateCommit"])
+  }
+
+  // MARK: - Downloads
+
+  @Test func anImageInBackOffIsWaitedFor() {
+    let result = plan([], [new], images: []) { $0.imageBackOff = [imageName("two")] }
+    #expect(result.steps.isEmpty)
+    #expect(result.waits(of: "main") == [.imageBackOff(image: imageName("two"))])
+  }
+
+  @Test func oneImageForTwoServicesIsPulledOnceAndSavedForTheOther() {
+    let pair = [service("a"), service("b")]
+    #expect(plan([], pair, images: []).names == ["fetch"])
+    #expect(plan([], pair, images: [service("a")]).names.contains("saveImage"))
+  }
+
+  @Test func anImageThatTheEngineHasIsSavedInsteadOfPulled() {
+    let result = plan([], [new], images: []) {
+      $0.images = ImageInventory(rows: [], engineImages: [engineImage("two")])
+    }
+    #expect(result.names == ["saveImage"])
+  }
+
+  @Test func downloadsBeyondTheLimitWaitForASlot() {
+    let services = ["one", "two", "three", "four"].enumerated().map { service("s\($0)", image: $1) }
+    let result = plan([], services, images: []) { $0.downloadLimit = 2 }
+    #expect(result.names == ["fetch", "fetch"])
+    #expect(result.waits(of: "s2") == [.downloadSlot(image: imageName("three"))])
+  }
+}
