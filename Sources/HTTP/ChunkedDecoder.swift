@@ -1,107 +1,110 @@
-/// Takes a chunked body apart (RFC 9112, section 7.1), byte by byte, strictly.
+/// Takes the chunked coding off a request body (RFC 9112 section 7.1).
+///
+/// Pure and resumable like the head's parser. Extensions and trailers are checked, bounded and
+/// dropped.
 nonisolated struct ChunkedDecoder {
-  enum Outcome {
-    /// All given bytes were used, and more are needed.
-    case incomplete
-    /// The body has ended; the number of bytes that were used.
-    case complete(used: Int)
-    case failure
+  enum Progress: Equatable {
+    case needsMore
+    case complete
+    case failed
   }
 
   private enum State {
-    case size, extensions, sizeEnd
-    case data, dataReturn, dataEnd
-    case trailerStart, trailer, trailerEnd, lastEnd
+    case size, sizeLineFeed, extensionText, data, dataReturn, dataLineFeed
+    case trailerStart, trailerName, trailerValue, trailerLineFeed, lastLineFeed
   }
 
   private var state = State.size
   private var remaining = 0
   private var digits = 0
-  private var lineBytes = 0
+  private var extensionBytes = 0
   private var trailerBytes = 0
 
-  /// - Parameter sink: gets the pieces of the body.
-  mutating func decode(
-    _ bytes: UnsafePointer<UInt8>, _ count: Int, sink: (UnsafeBufferPointer<UInt8>) -> Void
-  ) -> Outcome {
+  /// - Parameters:
+  ///   - bytes: what has arrived since the last call.
+  ///   - consumed: gets the number of bytes that belong to this body.
+  ///   - sink: gets the data, in pieces of `bytes`.
+  mutating func advance(
+    _ bytes: UnsafeBufferPointer<UInt8>, consumed: inout Int, sink: (UnsafeBufferPointer<UInt8>) -> Void
+  ) -> Progress {
     var at = 0
-    while at < count {
+    defer { consumed = at }
+    while at < bytes.count {
       let byte = bytes[at]
-      switch state {
-      case .size:
-        lineBytes += 1
-        if let digit = hexadecimal(byte) {
-          digits += 1
-          guard digits <= 8 else { return .failure }
-          remaining = remaining << 4 | digit
-        } else if digits == 0 {
-          return .failure
-        } else if byte == UInt8(ascii: ";") {
-          state = .extensions
-        } else if byte == carriageReturn {
-          state = .sizeEnd
-        } else {
-          return .failure
-        }
-      case .extensions:
-        lineBytes += 1
-        guard lineBytes <= Limits.chunkLineBytes else { return .failure }
-        if byte == carriageReturn {
-          state = .sizeEnd
-        } else if byte < 0x20 && byte != tab || byte == 0x7F {
-          return .failure
-        }
-      case .sizeEnd:
-        guard byte == lineFeed else { return .failure }
-        state = remaining == 0 ? .trailerStart : .data
-        lineBytes = 0
-        digits = 0
-      case .data:
-        let piece = min(remaining, count - at)
-        sink(UnsafeBufferPointer(start: bytes + at, count: piece))
-        remaining -= piece
-        at += piece
+      if state == .data {
+        let count = min(remaining, bytes.count - at)
+        sink(bytes.slice(at..<at + count))
+        at += count
+        remaining -= count
         if remaining == 0 { state = .dataReturn }
         continue
-      case .dataReturn:
-        guard byte == carriageReturn else { return .failure }
-        state = .dataEnd
-      case .dataEnd:
-        guard byte == lineFeed else { return .failure }
-        state = .size
-      case .trailerStart:
-        if byte == carriageReturn {
-          state = .lastEnd
-        } else {
-          guard isTokenByte(byte) else { return .failure }
-          state = .trailer
-        }
-      case .trailer:
-        trailerBytes += 1
-        guard trailerBytes <= Limits.trailerBytes else { return .failure }
-        if byte == carriageReturn {
-          state = .trailerEnd
-        } else if byte < 0x20 && byte != tab || byte == 0x7F {
-          return .failure
-        }
-      case .trailerEnd:
-        guard byte == lineFeed else { return .failure }
-        state = .trailerStart
-      case .lastEnd:
-        guard byte == lineFeed else { return .failure }
-        return .complete(used: at + 1)
       }
       at += 1
+      switch state {
+      case .data: break
+      case .size:
+        if let digit = byte.hexadecimalValue {
+          // Fifteen digits always fit, and leading zeros do not go on for ever.
+          guard digits < 15 else { return .failed }
+          digits += 1
+          remaining = remaining << 4 | Int(digit)
+        } else if digits > 0, byte == UInt8(ascii: ";") {
+          state = .extensionText
+        } else if digits > 0, byte == 0x0D {
+          state = .sizeLineFeed
+        } else {
+          return .failed
+        }
+      case .extensionText:
+        if byte == 0x0D {
+          state = .sizeLineFeed
+        } else {
+          extensionBytes += 1
+          guard byte >= 0x20 && byte != 0x7F || byte == 0x09, extensionBytes <= Limits.chunkExtensionBytes
+          else { return .failed }
+        }
+      case .sizeLineFeed:
+        guard byte == 0x0A else { return .failed }
+        state = remaining == 0 ? .trailerStart : .data
+        digits = 0
+      case .dataReturn:
+        guard byte == 0x0D else { return .failed }
+        state = .dataLineFeed
+      case .dataLineFeed:
+        guard byte == 0x0A else { return .failed }
+        state = .size
+      case .trailerStart:
+        if byte == 0x0D {
+          state = .lastLineFeed
+        } else {
+          guard byte.isTokenCharacter else { return .failed }
+          state = .trailerName
+        }
+      case .trailerName:
+        if byte == UInt8(ascii: ":") {
+          state = .trailerValue
+        } else {
+          guard byte.isTokenCharacter else { return .failed }
+        }
+      case .trailerValue:
+        if byte == 0x0D {
+          state = .trailerLineFeed
+        } else {
+          guard byte >= 0x20 && byte != 0x7F || byte == 0x09 else { return .failed }
+        }
+      case .trailerLineFeed:
+        guard byte == 0x0A else { return .failed }
+        state = .trailerStart
+      case .lastLineFeed:
+        return byte == 0x0A ? .complete : .failed
+      }
+      switch state {
+      case .trailerName, .trailerValue, .trailerLineFeed:
+        trailerBytes += 1
+        guard trailerBytes <= Limits.trailerBytes else { return .failed }
+      default: break
+      }
     }
-    return .incomplete
-  }
-
-  private func hexadecimal(_ byte: UInt8) -> Int? {
-    switch byte {
-    case UInt8(ascii: "0")...UInt8(ascii: "9"): Int(byte - UInt8(ascii: "0"))
-    case UInt8(ascii: "a")...UInt8(ascii: "f"): Int(byte - UInt8(ascii: "a")) + 10
-    case UInt8(ascii: "A")...UInt8(ascii: "F"): Int(byte - UInt8(ascii: "A")) + 10
-    default: nil
-    }
+    return .needsMore
   }
 }

@@ -4,496 +4,261 @@ import Glibc
 
 /// One client's connection.
 ///
-/// Requests are answered in the order in which they came, one at a time. Bytes are read into a
-/// buffer that all connections share and are parsed there; only what is left of an incomplete
-/// request is kept by the connection, so that an idle one costs next to nothing. Answers are
-/// gathered in a shared buffer too and leave in one write when the event has been dealt with;
-/// only what the socket does not take is kept, and while that is much, no further request is
-/// read.
+/// Input is parsed where it lies. As long as nothing is left over, that is the server's shared
+/// buffer; a rest is moved to `kept`, which then comes first. Answers go into the server's
+/// scratch buffer and leave with one call at the end of a batch; what the socket does not take
+/// is moved to `output`, and until that is empty no further request is looked at. So one slow
+/// or greedy client costs a bounded amount of memory.
 ///
-/// Every state has a deadline, which the server's one timer watches: see `Server.sweep`.
+/// Requests are answered strictly in their order, because there is only one at a time: `phase`
+/// says what is being done for it.
+///
+///     head ── complete ──▶ body ──▶ handler ──▶ answer ──▶ (skipping) ──▶ head
+///                            └──────▶ waiting / streaming ──┘      └──▶ lingering ──▶ closed
 final class Connection {
-  enum State {
-    /// Waiting for a request, or in the middle of its head.
+  enum Phase {
+    /// Between requests, or in the middle of a head.
     case head
-    /// Receiving the request's body.
+    /// The body's bytes are being collected.
     case body
-    /// The handler has asked for time.
-    case awaiting
-    /// A producer writes the answer's body.
+    /// The answer was given without the body; the rest of it is dropped.
+    case skipping
+    /// A handler answers later.
+    case waiting
     case streaming
-    /// The last answer is on its way; what still comes in is dropped.
-    case draining
+    /// The last answer is given; what is still queued goes out.
+    case flushing
+    /// All is sent; the client's bytes are dropped until it closes.
+    case lingering
+    case closed
   }
 
-  private unowned let server: Server
-  private let descriptor: Int32
-  private var watch: EventLoop.Watch?
-  private(set) var state = State.head
-  /// When the server closes the connection, whatever it does; nil for a stream.
-  private(set) var deadline: MonotonicTime?
+  /// What is still to come of the current request's body.
+  enum Rest {
+    case none
+    case length(Int)
+    case chunked(ChunkedDecoder)
+  }
 
-  private var parser = HeadParser()
-  /// What was read and not used yet.
-  private var pending: [UInt8] = []
-  /// What the socket did not take, from `unsentStart` on.
-  private var unsent: [UInt8] = []
-  private var unsentStart = 0
+  let server: Server
+  let descriptor: Int32
+  /// In the server's list.
+  var position: Int
+  /// Nanoseconds of the monotonic clock; .max for none.
+  private(set) var deadline = UInt64.max
 
-  /// Under way: body to come, deferred, or streaming.
-  private var request: Request?
-  private var decoder: ChunkedDecoder?
-  private var bodyRemaining = 0
-  private var drained = 0
-  private var answered = false
-  private var keepsAlive = true
-  private var hasInputEnded = false
-  private var requestStart = MonotonicTime(nanoseconds: 0)
-  private var writer: BodyWriter?
-  private var producer: Task<Void, Never>?
+  var phase = Phase.head
+  var rest = Rest.none
+  /// The request whose head or body is incomplete, or whose answer is awaited.
+  var request: Request?
+  /// Whoever is to answer keeps the responder; it keeps this connection.
+  var waitingResponder: WeakResponder?
+  var stream: StreamState?
+  var kept = InputBuffer()
+  var output = OutputQueue()
+  var watch: EventLoop.Watch?
+  /// Whether another request may follow the current one.
+  var keepsAlive = true
+  /// When the head was complete; only kept when somebody wants to know durations.
+  var startTime = MonotonicTime(nanoseconds: 0)
+  var requestDeadline = UInt64.max
+  var dropped = 0
+  /// What this connection has counted in `Server.bodyBytes`.
+  var chargedBytes = 0
+  private var isResuming = false
 
-  init(server: Server, descriptor: Int32) {
-    self.server = server
+  init(_ descriptor: Int32, server: Server, position: Int) {
     self.descriptor = descriptor
+    self.server = server
+    self.position = position
   }
 
-  private var loop: EventLoop { .shared }
-
-  func begin() throws(SystemError) {
-    setDeadline(server.configuration.headTimeout)
-    watch = try loop.watch(descriptor, .read) { [unowned self] readiness in
-      if readiness.contains(.write) { sendUnsent() }
-      if readiness.contains(.read), watch != nil { receive() }
-    }
+  func start() throws(SystemError) {
+    watch = try server.loop.watch(descriptor, .read) { [self] readiness in ready(readiness) }
+    setDeadline(after: server.configuration.headTimeout)
   }
 
-  // MARK: Receiving
+  // MARK: Readiness
+
+  private func ready(_ readiness: EventLoop.Readiness) {
+    if readiness.contains(.write), !output.isEmpty { flushQueue() }
+    if readiness.contains(.read), phase != .closed { receive() }
+  }
 
   private func receive() {
-    let count: Int
-    if pending.isEmpty {
-      let buffer = server.readBuffer
-      count = read(descriptor, buffer, Server.readBufferBytes)
-      if count > 0 {
-        let used = process(buffer.assumingMemoryBound(to: UInt8.self), count)
-        if watch != nil, used < count {
-          pending = Array(UnsafeRawBufferPointer(start: buffer + used, count: count - used))
-        }
+    let count = Socket.receive(descriptor, server.input, Server.inputBytes)
+    if count > 0 {
+      let bytes = UnsafeBufferPointer(start: UnsafePointer(server.input), count: count)
+      if kept.isEmpty {
+        let used = process(bytes)
+        if used < count, phase != .closed { kept.append(bytes.slice(used..<count)) }
+      } else {
+        kept.append(bytes)
+        processKept()
       }
-    } else {
-      count = read(descriptor, server.readBuffer, Server.readBufferBytes)
-      if count > 0 {
-        pending += UnsafeRawBufferPointer(start: server.readBuffer, count: count)
-        processPending()
-      }
-    }
-    if count == 0 { return noteEnd() }
-    if count < 0, errno != EAGAIN, errno != EINTR { return close() }
-    finishEvent()
-  }
-
-  /// Goes on with what is left, when an answer has made room for the next request.
-  private func processPending() {
-    guard !pending.isEmpty else { return }
-    let bytes = pending
-    pending = []
-    let used = bytes.withUnsafeBufferPointer { buffer in
-      buffer.baseAddress.map { process($0, buffer.count) } ?? 0
-    }
-    if watch != nil, used < bytes.count { pending = Array(bytes[used...]) }
-  }
-
-  /// - Returns: how many bytes were used; the rest is to be offered again with what follows it.
-  private func process(_ bytes: UnsafePointer<UInt8>, _ count: Int) -> Int {
-    var at = 0
-    while at < count, watch != nil {
-      switch state {
-      case .head:
-        guard unsent.count - unsentStart <= Limits.queuedBytes else { return at }
-        if requestStart.nanoseconds == 0 {
-          requestStart = loop.now
-          setDeadline(server.configuration.headTimeout)
-        }
-        let request = server.spareRequest
-        switch parser.parse(bytes + at, count - at, into: &request.head) {
-        case .incomplete: return at
-        case .failure(let failure):
-          refuse(failure)
-          return count
-        case .complete:
-          request.reset(bytes + at)
-          at += request.head.byteCount
-          take(request)
-        }
-      case .body: at += receiveBody(bytes + at, count - at)
-      case .awaiting, .streaming: return at
-      case .draining:
-        drained += count - at
-        if drained > Limits.drainedBytes { close() }
-        return count
-      }
-    }
-    return at
-  }
-
-  /// A head is complete: answers it, or begins with its body.
-  private func take(_ request: Request) {
-    keepsAlive = request.head.keepsAlive && !server.isStopping
-    if request.head.isChunked || (request.head.contentLength ?? 0) > 0 {
-      beginBody(request)
-    } else {
-      answer(request)
+      finishBatch()
+    } else if count == 0 {
+      endOfInput()
+    } else if errno != EAGAIN {
+      close()
     }
   }
 
-  private func beginBody(_ request: Request) {
-    request.detach()
-    server.takeSpareRequest()
-    self.request = request
-    decoder = request.head.isChunked ? ChunkedDecoder() : nil
-    bodyRemaining = request.head.contentLength ?? 0
-    setDeadline(server.configuration.requestTimeout)
-    if bodyRemaining > Limits.bodyBytes {
-      request.isBodyTooLarge = true
+  private func processKept() {
+    let used = process(kept.bytes)
+    if phase == .closed { kept.release() } else { kept.drop(used) }
+  }
+
+  /// Goes on with kept bytes in the next turn, from wherever it is called.
+  func resumeLater() {
+    guard !isResuming, !kept.isEmpty else { return }
+    isResuming = true
+    server.loop.enqueue { [self] in
+      isResuming = false
+      guard phase != .closed, !kept.isEmpty else { return }
+      processKept()
+      finishBatch()
+    }
+  }
+
+  /// What a batch put together leaves, and the socket is asked for what comes next.
+  func finishBatch() {
+    flushScratch()
+    updateInterest()
+    updateDeadline()
+  }
+
+  private func endOfInput() {
+    switch phase {
+    case .body:
+      fail(.malformed)
+      finishBatch()
+    case .head where request?.parser.hasBegun == true:
+      fail(.malformed)
+      finishBatch()
+    case .head, .flushing, .skipping:
+      if output.isEmpty { return close() }
+      phase = .flushing
       keepsAlive = false
-      return answer(request)
-    }
-    state = .body
-    if request.head.expectsContinue { send(Array("HTTP/1.1 100 Continue\r\n\r\n".utf8)) }
-  }
-
-  private func receiveBody(_ bytes: UnsafePointer<UInt8>, _ count: Int) -> Int {
-    guard let request else { return count }
-    let before = request.body.count
-    var used = count
-    var isComplete = false
-    if decoder != nil {
-      let outcome = decoder?.decode(bytes, count) { piece in
-        if request.body.count <= Limits.bodyBytes { request.body += piece }
-      }
-      switch outcome {
-      case .complete(let end):
-        used = end
-        isComplete = true
-      case .failure:
-        server.bodyBytes -= before
-        request.body = []
-        refuse(.badRequest)
-        return count
-      case .incomplete, nil: break
-      }
-    } else {
-      used = min(count, bodyRemaining)
-      request.body += UnsafeBufferPointer(start: bytes, count: used)
-      bodyRemaining -= used
-      isComplete = bodyRemaining == 0
-    }
-    server.bodyBytes += request.body.count - before
-    if request.body.count > Limits.bodyBytes {
-      releaseBody(request)
-      request.isBodyTooLarge = true
-      keepsAlive = keepsAlive && isComplete
-      answer(request)
-    } else if server.bodyBytes > Limits.allBodiesBytes {
-      releaseBody(request)
-      refuse(.overloaded)
-    } else if isComplete {
-      server.bodyBytes -= request.body.count
-      answer(request)
-    }
-    return used
-  }
-
-  private func releaseBody(_ request: Request) {
-    server.bodyBytes -= request.body.count
-    request.body = []
-  }
-
-  // MARK: Answering
-
-  private func answer(_ request: Request) {
-    if let response = server.pipeline.answer(request) { return deliver(response, to: request) }
-    let responder = request.deferAnswer()
-    if self.request !== request {
-      server.takeSpareRequest()
-      self.request = request
-    }
-    state = .awaiting
-    setDeadline(server.configuration.idleTimeout)
-    responder.connect { [weak self] response in
-      guard let self, watch != nil else { return }
-      deliver(response, to: request)
-      if watch != nil, state == .head { processPending() }
-      finishEvent()
+      watch?.interest = .write
+    case .waiting, .streaming, .lingering, .closed:
+      close()
     }
   }
 
-  private func deliver(_ response: Response, to request: Request) {
-    answered = true
-    let start = requestStart
-    let isHead = request.method == .head
-    var byteCount = 0
-    switch response.content {
-    case .prepared(let prepared):
-      let serialized = keepsAlive ? prepared.keepAlive : prepared.closing
-      byteCount = isHead ? serialized.headCount : serialized.count
-      server.writeDate(into: serialized.bytes + serialized.dateOffset)
-      send(serialized.bytes, byteCount)
-    case .plain(let plain):
-      let head = ResponseHead.bytes(
-        plain, length: .exactly(plain.body.count), keepsAlive: keepsAlive, date: server.date)
-      byteCount = head.bytes.count + (isHead ? 0 : plain.body.count)
-      send(head.bytes, isHead ? [] : plain.body)
-    case .stream(let plain, let producer):
-      guard !isHead else {
-        send(
-          ResponseHead.bytes(plain, length: .untilClose, keepsAlive: keepsAlive, date: server.date).bytes)
-        break
-      }
-      beginStream(plain, producer, request)
-      return
-    }
-    server.noteFinished(request, status: response.status, byteCount: byteCount, start: start)
-    endRequest()
-  }
+  // MARK: Interest and deadlines
 
-  private func endRequest() {
-    request = nil
-    decoder = nil
-    requestStart = MonotonicTime(nanoseconds: 0)
-    if keepsAlive, !hasInputEnded {
-      state = .head
-      setDeadline(server.configuration.keepAliveTimeout)
-    } else {
-      beginDraining()
-    }
-  }
-
-  private func refuse(_ failure: RequestFailure) {
-    keepsAlive = false
-    let plain = Response.Plain(status: failure.status)
-    send(
-      ResponseHead.bytes(plain, length: .exactly(0), keepsAlive: false, date: server.date).bytes)
-    request = nil
-    decoder = nil
-    beginDraining()
-  }
-
-  /// The answer must not be lost to a reset: the sending side is shut when all is sent, and
-  /// what the client still sends is dropped until it closes, or for a moment.
-  private func beginDraining() {
-    state = .draining
-    pending = []
-    setDeadline(server.configuration.drainTimeout)
-  }
-
-  // MARK: Streams
-
-  private func beginStream(
-    _ plain: Response.Plain, _ producer: @escaping (BodyWriter) async -> Void, _ request: Request
-  ) {
-    let isChunked = request.head.minorVersion == 1
-    if !isChunked { keepsAlive = false }
-    request.detach()
-    if self.request !== request {
-      server.takeSpareRequest()
-      self.request = request
-    }
-    state = .streaming
-    deadline = nil
-    let writer = BodyWriter(
-      connection: self, isChunked: isChunked,
-      head: { [unowned self] in
-        ResponseHead.bytes(
-          plain, length: isChunked ? .chunked : .untilClose, keepsAlive: keepsAlive, date: server.date
-        ).bytes
-      })
-    self.writer = writer
-    self.producer = Task { [weak self] in
-      await producer(writer)
-      self?.endStream(writer, status: plain.status)
-    }
-  }
-
-  private func endStream(_ writer: BodyWriter, status: Int) {
-    guard watch != nil, self.writer === writer, let request else { return }
-    writer.end()
-    self.writer = nil
-    producer = nil
-    server.noteFinished(request, status: status, byteCount: writer.byteCount, start: requestStart)
-    endRequest()
-    if state == .head { processPending() }
-    finishEvent()
-  }
-
-  /// For the writer: bytes of the stream, and whether it should go on at once.
-  func sendStream(_ bytes: [UInt8]) -> Bool {
-    send(bytes)
-    flush()
-    return watch != nil && unsent.count - unsentStart <= Limits.queuedBytes
-  }
-
-  // MARK: Sending
-
-  private func send(_ bytes: UnsafeRawPointer, _ count: Int) {
-    if unsent.isEmpty, server.output.append(bytes, count) { return }
-    flush()
-    if unsent.isEmpty, server.output.append(bytes, count) { return }
-    guard watch != nil else { return }
-    unsent += UnsafeRawBufferPointer(start: bytes, count: count)
-  }
-
-  private func send(_ first: [UInt8], _ second: [UInt8] = []) {
-    if second.count > OutputBuffer.capacity / 4, unsent.isEmpty {
-      flush()
-      if unsent.isEmpty { return sendTogether(first, second) }
-    }
-    for bytes in [first, second] where !bytes.isEmpty {
-      bytes.withUnsafeBytes { buffer in
-        if let base = buffer.baseAddress { send(base, buffer.count) }
-      }
-    }
-  }
-
-  /// Head and a large body in one writev(2), without copying the body.
-  private func sendTogether(_ first: [UInt8], _ second: [UInt8]) {
-    guard watch != nil else { return }
-    var sent = 0
-    first.withUnsafeBytes { one in
-      second.withUnsafeBytes { two in
-        let vectors = [
-          iovec(iov_base: UnsafeMutableRawPointer(mutating: one.baseAddress), iov_len: one.count),
-          iovec(iov_base: UnsafeMutableRawPointer(mutating: two.baseAddress), iov_len: two.count),
-        ]
-        sent = writev(descriptor, vectors, 2)
-      }
-    }
-    if sent < 0 {
-      guard errno == EAGAIN || errno == EINTR else { return close() }
-      sent = 0
-    }
-    if sent < first.count { unsent += first[sent...] }
-    unsent += second[max(0, sent - first.count)...]
-    watchForWriting()
-  }
-
-  /// Hands the gathered answers to the socket.
-  private func flush() {
-    let output = server.output
-    guard output.count > 0 else { return }
-    defer { output.removeAll() }
-    guard watch != nil else { return }
-    let sent = write(descriptor, output.base, output.count)
-    if sent == output.count { return }
-    if sent < 0, errno != EAGAIN, errno != EINTR { return close() }
-    let start = max(sent, 0)
-    unsent += UnsafeRawBufferPointer(start: output.base + start, count: output.count - start)
-    watchForWriting()
-  }
-
-  private func sendUnsent() {
-    let count = unsent.count - unsentStart
-    guard count > 0 else { return watchForWriting() }
-    let sent = unsent.withUnsafeBytes { buffer in
-      write(descriptor, buffer.baseAddress.map { $0 + unsentStart }, count)
-    }
-    if sent < 0 {
-      if errno != EAGAIN, errno != EINTR { close() }
-      return
-    }
-    if deadline != nil { setDeadline(server.configuration.idleTimeout) }
-    unsentStart += sent
-    if unsentStart == unsent.count {
-      unsent = []
-      unsentStart = 0
-      if state == .draining { setDeadline(server.configuration.drainTimeout) }
-      if state == .head { setDeadline(server.configuration.keepAliveTimeout) }
-    }
-    if unsent.count - unsentStart <= Limits.queuedBytes / 2 {
-      writer?.resume()
-      if state == .head { processPending() }
-    }
-    finishEvent()
-  }
-
-  private func watchForWriting() {
-    guard let watch else { return }
-    var interest: EventLoop.Interest = []
-    if !unsent.isEmpty { interest.insert(.write) }
-    let isFull = pending.count > Limits.pipelinedBytes + Limits.headBytes
-    if !hasInputEnded, !isFull || state == .draining { interest.insert(.read) }
+  private func updateInterest() {
+    guard let watch, phase != .closed else { return }
+    var interest: EventLoop.Interest = kept.count < Limits.pipelinedBytes ? .read : []
+    if phase == .flushing { interest = [] }
+    if !output.isEmpty { interest.insert(.write) }
     if watch.interest != interest { watch.interest = interest }
   }
 
-  /// The end of every event: what was gathered leaves, and the next interest is set.
-  private func finishEvent() {
-    flush()
-    guard watch != nil else { return }
-    if state == .draining, unsent.isEmpty {
-      if hasInputEnded { return close() }
-      shutdown(descriptor, Int32(SHUT_WR))
-    }
-    watchForWriting()
-    server.note(deadline: deadline)
-  }
-
-  // MARK: End
-
-  /// The client has said that nothing more will come. What it has asked for is still answered;
-  /// a stream has lost its reader.
-  private func noteEnd() {
-    hasInputEnded = true
-    switch state {
-    case .awaiting:
-      keepsAlive = false
-      finishEvent()
-    case .streaming, .body: close()
-    case .head where unsent.isEmpty: close()
-    case .draining where unsent.isEmpty: close()
-    case .head, .draining:
-      state = .draining
-      finishEvent()
+  func updateDeadline() {
+    guard phase != .closed else { return }
+    let configuration = server.configuration
+    switch phase {
+    case .head where !output.isEmpty, .skipping, .waiting, .flushing:
+      setDeadline(after: configuration.idleTimeout)
+    case .head where request != nil, .body:
+      // Set when the request began.
+      if deadline != requestDeadline { setDeadline(at: requestDeadline) }
+    case .head:
+      setDeadline(after: configuration.keepAliveTimeout)
+    case .streaming:
+      if output.isEmpty { deadline = .max } else { setDeadline(after: configuration.idleTimeout) }
+    case .lingering, .closed:
+      break
     }
   }
 
-  /// The time of the state is over.
+  func setDeadline(after duration: Duration) { setDeadline(at: (server.loop.now + duration).nanoseconds) }
+
+  private func setDeadline(at nanoseconds: UInt64) {
+    deadline = nanoseconds
+    server.noteDeadline(nanoseconds)
+  }
+
+  /// The deadline has passed.
   func expire() {
-    switch state {
-    case .head where !pending.isEmpty:
-      refuse(.timeout)
-      finishEvent()
+    switch phase {
     case .body:
-      if let request { releaseBody(request) }
-      refuse(.timeout)
-      finishEvent()
-    default: close()
+      fail(.timedOut)
+      finishBatch()
+    case .head where request != nil && output.isEmpty:
+      fail(.timedOut)
+      finishBatch()
+    case .head where output.isEmpty:
+      // After a stall of the whole program the client may have been in time.
+      if kept.isEmpty { receive() } else { resumeLater() }
+      guard phase == .head, request == nil, kept.isEmpty, deadline <= server.loop.now.nanoseconds else {
+        return updateDeadline()
+      }
+      close()
+    default:
+      close()
     }
   }
 
-  /// While the server stops: true when nothing is under way.
-  var isIdle: Bool { state == .head && pending.isEmpty && unsent.isEmpty }
+  func serverStops() {
+    keepsAlive = false
+    switch phase {
+    case .head where request == nil && output.isEmpty: close()
+    case .lingering: close()
+    case .streaming: stream?.task?.cancel()
+    default: break
+    }
+  }
 
-  /// The answer under way is the last one.
-  func finishSoon() { keepsAlive = false }
+  // MARK: The end
 
+  /// After the last answer: the rest goes out, then the client gets time to read it.
+  func finishAndClose() {
+    phase = .flushing
+    if server.scratch.owner !== self || server.scratch.count == 0 { closeWhenFlushed() }
+  }
+
+  /// A close(2) with unread input makes the kernel send a reset, which may overtake the
+  /// answer; so the sending side is closed first and the input dropped for a while.
+  func closeWhenFlushed() {
+    guard phase == .flushing, output.isEmpty else { return }
+    phase = .lingering
+    dropped = 0
+    shutdown(descriptor, Int32(SHUT_WR))
+    setDeadline(after: server.configuration.lingerTimeout)
+    watch?.interest = .read
+  }
+
+  func releaseCharge() {
+    server.bodyBytes -= chargedBytes
+    chargedBytes = 0
+  }
+
+  /// Idempotent. Whoever waits for something of this connection learns that it is gone.
   func close() {
-    guard let watch else { return }
-    watch.cancel()
-    self.watch = nil
-    if state == .body, let request { releaseBody(request) }
+    guard phase != .closed else { return }
+    phase = .closed
+    deadline = .max
+    if server.scratch.owner === self {
+      server.scratch.reset()
+      server.scratch.owner = nil
+    }
+    watch?.cancel()
+    watch = nil
     Glibc.close(descriptor)
-    unsent = []
-    pending = []
-    request?.responder?.cancel()
+    output.removeAll()
+    releaseCharge()
+    // While its bytes are being parsed the buffer is released by the caller.
+    server.forget(self)
     request = nil
-    producer?.cancel()
-    producer = nil
-    writer?.fail()
-    writer = nil
-    server.remove(self)
+    waitingResponder.take()?.responder?.cancel()
+    stream.take()?.abort()
   }
+}
 
-  private func setDeadline(_ delay: Duration) {
-    deadline = loop.now + delay
-  }
+struct WeakResponder {
+  weak var responder: Responder?
+  init(_ responder: Responder) { self.responder = responder }
 }

@@ -1,284 +1,244 @@
-/// Why a request is refused before any handler sees it. The connection closes after the answer.
-public nonisolated enum RequestFailure: Error, Sendable, Hashable {
-  case badRequest
-  case timeout
-  case targetTooLong
-  case headTooLarge
-  case versionNotSupported
-  case transferCodingNotSupported
-  case overloaded
-
-  var status: Int {
-    switch self {
-    case .badRequest: 400
-    case .timeout: 408
-    case .targetTooLong: 414
-    case .headTooLarge: 431
-    case .transferCodingNotSupported: 501
-    case .overloaded: 503
-    case .versionNotSupported: 505
-    }
-  }
-}
-
-/// Where a part of the head lies, in bytes from the head's first.
-nonisolated struct Span: Sendable, Hashable {
-  var start: UInt16 = 0
-  var count: UInt16 = 0
-
-  init(_ start: Int, _ end: Int) {
-    self.start = UInt16(start)
-    count = UInt16(end - start)
-  }
-
-  init() {}
-}
-
-/// A parsed head: spans into the bytes it was parsed from. Reused, so that its list of fields
-/// is allocated once.
-nonisolated struct RequestHead: Sendable {
-  var method = Method.get
-  var methodSpan = Span()
-  /// Path without the query.
-  var path = Span()
-  /// Without the question mark; empty when there is none.
-  var query = Span()
-  var fields: ContiguousArray<(name: Span, value: Span)> = []
-  /// 0 or 1.
-  var minorVersion = 1
-  var contentLength: Int?
-  var isChunked = false
-  var keepsAlive = true
-  var expectsContinue = false
-  /// Of the whole head, its empty line included.
-  var byteCount = 0
-}
-
-/// Parses a request's head (RFC 9112), incrementally and strictly.
+/// Parses the head of a request: the request line and the header fields (RFC 9112).
 ///
-/// Bytes are looked at once: `scanned` says how far the search for the head's end has come, and
-/// only a complete head is taken apart. Nothing behind the given count is ever read. What other
-/// servers forgive and thereby open to request smuggling is refused: bare CR or LF, blanks
-/// before a colon, folded lines, two lengths, a length beside a transfer coding.
+/// The parser is pure: it looks at the bytes it is shown, never past them, and records ranges
+/// in its own tables; nothing is copied and, once the tables exist, nothing is allocated. It is
+/// resumable: it judges a line when the line's end has arrived and remembers where it was, so
+/// that any division of the input gives the result of the whole, and every byte is looked at a
+/// bounded number of times however slowly it arrives.
+///
+/// It is strict where leniency lets two readers of one byte stream disagree about where a
+/// request ends: lines end with CR LF; a bare CR or LF, a folded field, a blank before the
+/// colon, NUL, two lengths, or a length beside a transfer coding are refused.
 nonisolated struct HeadParser {
-  enum Outcome {
-    case incomplete
+  enum Progress: Equatable {
+    case needsMore
     case complete
-    case failure(RequestFailure)
+    case failed(RequestFault)
   }
 
-  private var scanned = 0
+  /// A range of bytes from the start of the head; 16 KiB fit with room to spare.
+  struct Slice {
+    var start: UInt16 = 0
+    var end: UInt16 = 0
+    var range: Range<Int> { Int(start)..<Int(end) }
+    var isEmpty: Bool { start == end }
+
+    init() {}
+    @inline(__always)
+    init(_ start: Int, _ end: Int) {
+      self.start = UInt16(truncatingIfNeeded: start)
+      self.end = UInt16(truncatingIfNeeded: end)
+    }
+  }
+
+  struct Field {
+    var name: Slice
+    var value: Slice
+  }
+
+  /// How the body's end is found.
+  enum Framing: Equatable {
+    case none
+    case length(Int)
+    case chunked
+  }
+
+  private(set) var method = Method.other
+  private(set) var methodToken = Slice()
+  /// Before the question mark; `*` for the server as a whole.
+  private(set) var path = Slice()
+  /// After the question mark; nil without one.
+  private(set) var query: Slice?
+  private(set) var isVersion10 = false
+  private(set) var framing = Framing.none
+  private(set) var expectsContinue = false
+  private(set) var wantsClose = false
+  private(set) var wantsKeepAlive = false
+  private(set) var fieldCount = 0
+  /// Bytes of the head, the empty line included; valid when complete.
+  private(set) var length = 0
+
   private var lineStart = 0
-  /// Empty lines before the request line, which are skipped (RFC 9112, section 2.2).
-  private var start = 0
+  private var scanned = 0
+  private var hasRequestLine = false
+  private var hasHost = false
 
-  /// - Parameter head: filled when the outcome is `complete`; its spans count from `bytes`.
-  mutating func parse(_ bytes: UnsafePointer<UInt8>, _ count: Int, into head: inout RequestHead) -> Outcome {
-    while scanned < count {
-      guard bytes[scanned] == lineFeed else {
-        scanned += 1
-        continue
+  /// Where `Limits.headerCount` fields fit.
+  let fields: UnsafeMutablePointer<Field>
+
+  init(fields: UnsafeMutablePointer<Field>) { self.fields = fields }
+
+  /// Whether the request's first byte has arrived.
+  var hasBegun: Bool { scanned > lineStart || hasRequestLine }
+
+  /// Ready for another request.
+  mutating func reset() { self = HeadParser(fields: fields) }
+
+  /// Looks at all bytes of the head that have arrived so far, from its first one.
+  mutating func advance(_ bytes: UnsafeBufferPointer<UInt8>) -> Progress {
+    while true {
+      var at = scanned
+      while at < bytes.count, bytes[at] != 0x0A { at += 1 }
+      guard at < bytes.count else {
+        scanned = at
+        return at >= Limits.headBytes
+          ? .failed(hasRequestLine ? .headTooLarge : .targetTooLong) : .needsMore
       }
-      guard scanned > lineStart, bytes[scanned - 1] == carriageReturn else { return .failure(.badRequest) }
-      let isEmpty = scanned - 1 == lineStart
-      scanned += 1
-      if isEmpty {
-        if lineStart == start {
-          // At most a handful: more are noise, not a client's slip.
-          guard scanned <= 8 else { return .failure(.badRequest) }
-          start = scanned
-          lineStart = scanned
-          continue
-        }
-        guard scanned <= Limits.headBytes else { return .failure(.headTooLarge) }
-        defer { self = HeadParser() }
-        return take(bytes, end: scanned, into: &head)
+      scanned = at + 1
+      guard at < Limits.headBytes else {
+        return .failed(hasRequestLine ? .headTooLarge : .targetTooLong)
       }
-      lineStart = scanned
+      guard at > lineStart, bytes[at - 1] == 0x0D else { return .failed(.malformed) }
+      let line = lineStart..<at - 1
+      lineStart = at + 1
+
+      if !hasRequestLine {
+        // One empty line or more may stand before a request (RFC 9112 section 2.2).
+        if line.isEmpty { continue }
+        if let fault = parseRequestLine(bytes, line) { return .failed(fault) }
+        hasRequestLine = true
+      } else if line.isEmpty {
+        length = at + 1
+        // HTTP/1.1 demands exactly one Host (RFC 9112 section 3.2).
+        return hasHost || isVersion10 ? .complete : .failed(.malformed)
+      } else if let fault = parseField(bytes, line) {
+        return .failed(fault)
+      }
     }
-    if count - start > Limits.headBytes {
-      return .failure(lineStart == start ? .targetTooLong : .headTooLarge)
-    }
-    return .incomplete
   }
 
-  private func take(
-    _ bytes: UnsafePointer<UInt8>, end: Int, into head: inout RequestHead
-  ) -> Outcome {
-    head.fields.removeAll(keepingCapacity: true)
-    head.contentLength = nil
-    head.isChunked = false
-    head.expectsContinue = false
-    head.byteCount = end
+  // MARK: Request line
+
+  private mutating func parseRequestLine(
+    _ bytes: UnsafeBufferPointer<UInt8>, _ line: Range<Int>
+  ) -> RequestFault? {
+    var at = line.lowerBound
+    while at < line.upperBound, bytes[at].isTokenCharacter { at += 1 }
+    guard at > line.lowerBound, at < line.upperBound, bytes[at] == 0x20 else { return .malformed }
+    methodToken = Slice(line.lowerBound, at)
+    method = Method(bytes.slice(line.lowerBound..<at))
+
+    at += 1
+    let start = at
+    // Visible ASCII; a fragment never leaves a client.
+    while at < line.upperBound, bytes[at] &- 0x21 < 0x5E, bytes[at] != UInt8(ascii: "#") { at += 1 }
+    guard at > start, at < line.upperBound, bytes[at] == 0x20 else { return .malformed }
+    guard at - start <= Limits.targetBytes else { return .targetTooLong }
+    guard splitTarget(bytes, start..<at) else { return .malformed }
+
+    let version = bytes.slice(at + 1..<line.upperBound)
+    if version.equals("HTTP/1.1") { return nil }
+    if version.equals("HTTP/1.0") {
+      isVersion10 = true
+      return nil
+    }
+    let isOtherVersion =
+      version.count == 8 && version.slice(0..<5).equals("HTTP/") && version[5] &- 0x30 < 10
+      && version[6] == UInt8(ascii: ".") && version[7] &- 0x30 < 10
+    return isOtherVersion ? .versionNotSupported : .malformed
+  }
+
+  /// Accepts a path, an absolute URL, whose authority is of no interest here, and `*`.
+  private mutating func splitTarget(_ bytes: UnsafeBufferPointer<UInt8>, _ target: Range<Int>) -> Bool {
+    var start = target.lowerBound
+    if bytes[start] != UInt8(ascii: "/") {
+      if target.count == 1, bytes[start] == UInt8(ascii: "*") {
+        path = Slice(start, target.upperBound)
+        return method == .options
+      }
+      guard target.count > 7, bytes.slice(start..<start + 7).equalsIgnoringCase("http://") else {
+        return false
+      }
+      start += 7
+      let authority = start
+      while start < target.upperBound, bytes[start] != UInt8(ascii: "/") {
+        if bytes[start] == UInt8(ascii: "?") { return false }
+        start += 1
+      }
+      guard start > authority, start < target.upperBound else { return false }
+    }
     var at = start
-    if let failure = takeRequestLine(bytes, &at, &head) { return .failure(failure) }
-    var codings = 0
-    var hasHost = false
-    head.keepsAlive = head.minorVersion == 1
-    while at < end - 2 {
-      guard head.fields.count < Limits.headerCount else { return .failure(.headTooLarge) }
-      let nameStart = at
-      while isTokenByte(bytes[at]) { at += 1 }
-      let nameEnd = at
-      guard nameEnd > nameStart, bytes[at] == UInt8(ascii: ":") else { return .failure(.badRequest) }
-      at += 1
-      while bytes[at] == blank || bytes[at] == tab { at += 1 }
-      let valueStart = at
-      while bytes[at] != carriageReturn {
-        guard bytes[at] >= 0x20 && bytes[at] != 0x7F || bytes[at] == tab else { return .failure(.badRequest) }
-        at += 1
-      }
-      var valueEnd = at
-      guard bytes[at + 1] == lineFeed else { return .failure(.badRequest) }
-      at += 2
-      while valueEnd > valueStart, bytes[valueEnd - 1] == blank || bytes[valueEnd - 1] == tab {
-        valueEnd -= 1
-      }
-      head.fields.append((Span(nameStart, nameEnd), Span(valueStart, valueEnd)))
-
-      let value = UnsafeBufferPointer(start: bytes + valueStart, count: valueEnd - valueStart)
-      let name = UnsafeBufferPointer(start: bytes + nameStart, count: nameEnd - nameStart)
-      switch nameEnd - nameStart {
-      case 4 where name.equalsIgnoringCase("host"):
-        guard !hasHost else { return .failure(.badRequest) }
-        hasHost = true
-      case 6 where name.equalsIgnoringCase("expect"):
-        head.expectsContinue = value.equalsIgnoringCase("100-continue")
-      case 10 where name.equalsIgnoringCase("connection"):
-        if value.containsToken("close") { head.keepsAlive = false }
-        if head.minorVersion == 0, value.containsToken("keep-alive") { head.keepsAlive = true }
-      case 14 where name.equalsIgnoringCase("content-length"):
-        guard head.contentLength == nil, let length = decimal(value) else { return .failure(.badRequest) }
-        head.contentLength = length
-      case 17 where name.equalsIgnoringCase("transfer-encoding"):
-        codings += 1
-        guard value.equalsIgnoringCase("chunked") else { return .failure(.transferCodingNotSupported) }
-        head.isChunked = true
-      default: break
-      }
-    }
-    guard codings <= 1, !(head.isChunked && head.contentLength != nil) else { return .failure(.badRequest) }
-    guard !head.isChunked || head.minorVersion == 1 else { return .failure(.badRequest) }
-    guard hasHost || head.minorVersion == 0 else { return .failure(.badRequest) }
-    return .complete
-  }
-
-  private func takeRequestLine(
-    _ bytes: UnsafePointer<UInt8>, _ at: inout Int, _ head: inout RequestHead
-  ) -> RequestFailure? {
-    let methodStart = at
-    while isTokenByte(bytes[at]) { at += 1 }
-    guard at > methodStart, bytes[at] == blank else { return .badRequest }
-    head.method = Method.of(bytes + methodStart, at - methodStart)
-    head.methodSpan = Span(methodStart, at)
-    at += 1
-
-    let targetStart = at
-    var question = -1
-    while bytes[at] > 0x20, bytes[at] != 0x7F {
-      if bytes[at] == UInt8(ascii: "?"), question < 0 { question = at }
-      at += 1
-    }
-    guard at > targetStart, bytes[at] == blank else { return .badRequest }
-    guard at - targetStart <= Limits.targetBytes else { return .targetTooLong }
-    var pathStart = targetStart
-    if bytes[targetStart] != UInt8(ascii: "/") {
-      // `OPTIONS *`, or the absolute form that a proxy's client sends.
-      if at - targetStart == 1, bytes[targetStart] == UInt8(ascii: "*") {
-      } else if let path = pathOfAbsoluteForm(bytes, targetStart, at) {
-        pathStart = path
-      } else {
-        return .badRequest
-      }
-    }
-    head.path = Span(pathStart, question < 0 ? at : max(question, pathStart))
-    head.query = question < 0 ? Span(at, at) : Span(question + 1, at)
-    at += 1
-
-    let version: StaticString = "HTTP/1."
-    for position in 0..<version.utf8CodeUnitCount {
-      guard bytes[at + position] == version.utf8Start[position] else {
-        return position < 5 ? .badRequest : .versionNotSupported
-      }
-    }
-    at += version.utf8CodeUnitCount
-    switch bytes[at] {
-    case UInt8(ascii: "1"): head.minorVersion = 1
-    case UInt8(ascii: "0"): head.minorVersion = 0
-    default: return .versionNotSupported
-    }
-    guard bytes[at + 1] == carriageReturn, bytes[at + 2] == lineFeed else { return .badRequest }
-    at += 3
-    return nil
-  }
-
-  private func pathOfAbsoluteForm(_ bytes: UnsafePointer<UInt8>, _ start: Int, _ end: Int) -> Int? {
-    let scheme: StaticString = "http://"
-    guard end - start > scheme.utf8CodeUnitCount else { return nil }
-    let prefix = UnsafeBufferPointer(start: bytes + start, count: scheme.utf8CodeUnitCount)
-    guard prefix.equalsIgnoringCase(scheme) else { return nil }
-    var at = start + scheme.utf8CodeUnitCount
-    while at < end, bytes[at] != UInt8(ascii: "/") { at += 1 }
-    return at < end ? at : nil
-  }
-
-  /// Digits only; nil when the number does not fit.
-  private func decimal(_ text: UnsafeBufferPointer<UInt8>) -> Int? {
-    guard !text.isEmpty, text.count <= 18 else { return nil }
-    var value = 0
-    for byte in text {
-      guard byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9") else { return nil }
-      value = value * 10 + Int(byte - UInt8(ascii: "0"))
-    }
-    return value
-  }
-}
-
-nonisolated let carriageReturn = UInt8(ascii: "\r")
-nonisolated let lineFeed = UInt8(ascii: "\n")
-nonisolated let blank = UInt8(ascii: " ")
-nonisolated let tab = UInt8(ascii: "\t")
-
-/// RFC 9110, section 5.6.2.
-@inline(__always)
-nonisolated func isTokenByte(_ byte: UInt8) -> Bool {
-  switch byte {
-  case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-    UInt8(ascii: "0")...UInt8(ascii: "9"):
-    true
-  case UInt8(ascii: "!"), UInt8(ascii: "#"), UInt8(ascii: "$"), UInt8(ascii: "%"), UInt8(ascii: "&"),
-    UInt8(ascii: "'"), UInt8(ascii: "*"), UInt8(ascii: "+"), UInt8(ascii: "-"), UInt8(ascii: "."),
-    UInt8(ascii: "^"), UInt8(ascii: "_"), UInt8(ascii: "`"), UInt8(ascii: "|"), UInt8(ascii: "~"):
-    true
-  default: false
-  }
-}
-
-/// ASCII letters to lower case, everything else as it is.
-@inline(__always)
-nonisolated func lowercased(_ byte: UInt8) -> UInt8 {
-  byte >= UInt8(ascii: "A") && byte <= UInt8(ascii: "Z") ? byte | 0x20 : byte
-}
-
-nonisolated extension UnsafeBufferPointer<UInt8> {
-  /// - Parameter text: in lower case.
-  func equalsIgnoringCase(_ text: StaticString) -> Bool {
-    guard count == text.utf8CodeUnitCount else { return false }
-    for position in 0..<count where lowercased(self[position]) != text.utf8Start[position] { return false }
+    while at < target.upperBound, bytes[at] != UInt8(ascii: "?") { at += 1 }
+    path = Slice(start, at)
+    if at < target.upperBound { query = Slice(at + 1, target.upperBound) }
     return true
   }
 
-  /// Whether a comma-separated list has the token; in lower case.
-  func containsToken(_ token: StaticString) -> Bool {
-    var start = 0
-    for position in 0...count where position == count || self[position] == UInt8(ascii: ",") {
-      var first = start
-      var last = position
-      while first < last, self[first] == blank || self[first] == tab { first += 1 }
-      while last > first, self[last - 1] == blank || self[last - 1] == tab { last -= 1 }
-      if UnsafeBufferPointer(rebasing: self[first..<last]).equalsIgnoringCase(token) { return true }
-      start = position + 1
+  // MARK: Fields
+
+  private mutating func parseField(
+    _ bytes: UnsafeBufferPointer<UInt8>, _ line: Range<Int>
+  ) -> RequestFault? {
+    var at = line.lowerBound
+    while at < line.upperBound, bytes[at].isTokenCharacter { at += 1 }
+    guard at > line.lowerBound, at < line.upperBound, bytes[at] == UInt8(ascii: ":") else {
+      return .malformed
     }
-    return false
+    guard fieldCount < Limits.headerCount else { return .headTooLarge }
+    let name = line.lowerBound..<at
+    var start = at + 1
+    var end = line.upperBound
+    while start < end, bytes[start].isBlank { start += 1 }
+    while end > start, bytes[end - 1].isBlank { end -= 1 }
+    at = start
+    while at < end {
+      let byte = bytes[at]
+      guard byte >= 0x20 && byte != 0x7F || byte == 0x09 else { return .malformed }
+      at += 1
+    }
+    (fields + fieldCount).initialize(
+      to: Field(name: Slice(name.lowerBound, name.upperBound), value: Slice(start, end)))
+    fieldCount += 1
+    return noteMeaning(bytes.slice(name), bytes.slice(start..<end))
   }
+
+  /// Takes note of the few fields that say something about the message itself.
+  @inline(__always)
+  private mutating func noteMeaning(
+    _ name: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>
+  ) -> RequestFault? {
+    switch name.count {
+    case 4 where name.equalsIgnoringCase("host"):
+      guard !hasHost else { return .malformed }
+      hasHost = true
+    case 6 where name.equalsIgnoringCase("expect"):
+      guard value.equalsIgnoringCase("100-continue") else { return .expectationFailed }
+      expectsContinue = !isVersion10
+    case 10 where name.equalsIgnoringCase("connection"):
+      noteConnection(value)
+    case 14 where name.equalsIgnoringCase("content-length"):
+      guard framing == .none, let length = Self.length(value) else { return .malformed }
+      framing = .length(length)
+    case 17 where name.equalsIgnoringCase("transfer-encoding"):
+      guard framing == .none, !isVersion10 else { return .malformed }
+      guard value.equalsIgnoringCase("chunked") else { return .codingNotSupported }
+      framing = .chunked
+    default: break
+    }
+    return nil
+  }
+
+  private mutating func noteConnection(_ value: UnsafeBufferPointer<UInt8>) {
+    var start = 0
+    for at in 0...value.count where at == value.count || value[at] == UInt8(ascii: ",") {
+      let option = value.slice(start..<at).trimmed()
+      if option.equalsIgnoringCase("close") { wantsClose = true }
+      if option.equalsIgnoringCase("keep-alive") { wantsKeepAlive = true }
+      start = at + 1
+    }
+  }
+
+  private static func length(_ value: UnsafeBufferPointer<UInt8>) -> Int? {
+    // Eighteen digits always fit.
+    guard !value.isEmpty, value.count <= 18 else { return nil }
+    var length = 0
+    for byte in value {
+      guard byte &- 0x30 < 10 else { return nil }
+      length = length * 10 + Int(byte &- 0x30)
+    }
+    return length
+  }
+
+  /// Whether the connection can be used for another request (RFC 9112 section 9.3).
+  var keepsAlive: Bool { !wantsClose && (!isVersion10 || wantsKeepAlive) }
 }

@@ -1,54 +1,60 @@
 import CZlib
 
-/// Inflates compressed bodies, and stops at a limit: a small body must not become a large one.
+/// Undoes gzip (RFC 1952) and zlib (RFC 1950) compression up to a limit, so that a small body
+/// cannot become a large one.
 nonisolated enum Inflater {
   enum Format {
-    /// RFC 1952
     case gzip
-    /// RFC 1950, or RFC 1951 without its header, which some clients send.
+    /// With zlib's header as RFC 9110 section 8.4.1.2 says, or without, as some clients send it.
     case deflate
   }
 
-  private static let maximumWindowBits: Int32 = 15
-  private static let gzipFlag: Int32 = 16
+  static func inflate(_ input: [UInt8], format: Format, limit: Int) throws(BodyError) -> [UInt8] {
+    if input.isEmpty { return [] }
+    let windowBits: Int32 =
+      switch format {
+      case .gzip: 15 + 16
+      case .deflate: hasZlibHeader(input) ? 15 : -15
+      }
+    var stream = z_stream()
+    guard czlib_inflate_init(&stream, windowBits) == Z_OK else { throw .corrupt("inflate failed") }
+    defer { inflateEnd(&stream) }
 
-  /// - Throws: `request entity too large` beyond `limit`, else what is wrong with the data.
-  static func inflate(_ bytes: [UInt8], _ format: Format, limit: Int) throws(BodyError) -> [UInt8] {
-    switch format {
-    case .gzip: return try inflate(bytes, windowBits: maximumWindowBits + gzipFlag, limit: limit)
-    case .deflate:
-      // A zlib header is a multiple of 31 (RFC 1950, section 2.2).
-      let hasHeader =
-        bytes.count >= 2 && bytes[0] & 0x0F == 8 && (Int(bytes[0]) << 8 | Int(bytes[1])) % 31 == 0
-      return try inflate(
-        bytes, windowBits: hasHeader ? maximumWindowBits : -maximumWindowBits, limit: limit)
+    var output: [UInt8] = []
+    var piece = [UInt8](repeating: 0, count: 32 * 1024)
+    var status = Z_OK
+    var consumed = 0
+    while status != Z_STREAM_END {
+      let produced = input.withUnsafeBufferPointer { bytes -> Int in
+        piece.withUnsafeMutableBufferPointer { space -> Int in
+          // zlib only reads through this pointer; its type says otherwise.
+          stream.next_in = UnsafeMutablePointer(mutating: bytes.baseAddress.map { $0 + consumed })
+          stream.avail_in = UInt32(bytes.count - consumed)
+          stream.next_out = space.baseAddress
+          stream.avail_out = UInt32(space.count)
+          status = CZlib.inflate(&stream, Z_NO_FLUSH)
+          consumed = bytes.count - Int(stream.avail_in)
+          return space.count - Int(stream.avail_out)
+        }
+      }
+      guard status == Z_OK || status == Z_STREAM_END else { throw .corrupt(reason(status)) }
+      guard output.count + produced <= limit else { throw .tooLarge }
+      output.append(contentsOf: piece[..<produced])
     }
+    return output
   }
 
-  private static func inflate(_ bytes: [UInt8], windowBits: Int32, limit: Int) throws(BodyError) -> [UInt8] {
-    var stream = z_stream()
-    guard czlib_inflate_init(&stream, windowBits) == Z_OK else { throw BodyError("not enough memory") }
-    defer { inflateEnd(&stream) }
-    var input = bytes
-    var output: [UInt8] = []
-    var status = Z_OK
-    input.withUnsafeMutableBufferPointer { source in
-      stream.next_in = source.baseAddress
-      stream.avail_in = UInt32(source.count)
-      withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 16384) { piece in
-        repeat {
-          stream.next_out = piece.baseAddress
-          stream.avail_out = UInt32(piece.count)
-          status = CZlib.inflate(&stream, Z_NO_FLUSH)
-          output += piece.prefix(piece.count - Int(stream.avail_out))
-        } while status == Z_OK && output.count <= limit
-      }
-    }
-    guard output.count <= limit else { throw BodyError("request entity too large") }
+  private static func hasZlibHeader(_ input: [UInt8]) -> Bool {
+    guard input.count >= 2 else { return false }
+    return input[0] & 0x0F == 8 && (UInt16(input[0]) << 8 | UInt16(input[1])) % 31 == 0
+  }
+
+  private static func reason(_ status: Int32) -> String {
     switch status {
-    case Z_STREAM_END: return output
-    case Z_BUF_ERROR: throw BodyError("unexpected end of file")
-    default: throw BodyError("incorrect header check")
+    // No progress with all of the input consumed: it ends too early.
+    case Z_BUF_ERROR: "unexpected end of file"
+    case Z_DATA_ERROR: "incorrect data check or header"
+    default: "inflate failed (\(status))"
     }
   }
 }

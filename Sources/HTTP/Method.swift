@@ -1,35 +1,31 @@
-/// A request's method (RFC 9110, section 9).
-public nonisolated enum Method: String, Sendable, Hashable, CustomStringConvertible {
-  case get = "GET"
-  case head = "HEAD"
-  case post = "POST"
-  case put = "PUT"
-  case patch = "PATCH"
-  case delete = "DELETE"
-  case options = "OPTIONS"
-  /// A valid token that names none of the above; `Request.methodText` has it.
-  case other = ""
+/// The method of a request (RFC 9110 section 9). Methods are case-sensitive.
+public nonisolated enum Method: UInt8, Hashable, Sendable {
+  case get, head, post, put, patch, delete, options
+  /// Any other token; `Request.methodName` has its text.
+  case other
 
-  public var description: String { rawValue }
-
-  /// The method of a token, byte by byte: methods are case-sensitive.
-  static func of(_ bytes: UnsafePointer<UInt8>, _ count: Int) -> Method {
-    switch count {
-    case 3 where equals(bytes, "GET"): .get
-    case 3 where equals(bytes, "PUT"): .put
-    case 4 where equals(bytes, "POST"): .post
-    case 4 where equals(bytes, "HEAD"): .head
-    case 5 where equals(bytes, "PATCH"): .patch
-    case 6 where equals(bytes, "DELETE"): .delete
-    case 7 where equals(bytes, "OPTIONS"): .options
-    default: .other
+  /// As it stands in `Allow`; empty for `other`.
+  public var name: String {
+    switch self {
+    case .get: "GET"
+    case .head: "HEAD"
+    case .post: "POST"
+    case .put: "PUT"
+    case .patch: "PATCH"
+    case .delete: "DELETE"
+    case .options: "OPTIONS"
+    case .other: ""
     }
   }
 
-  private static func equals(_ bytes: UnsafePointer<UInt8>, _ text: StaticString) -> Bool {
-    for position in 0..<text.utf8CodeUnitCount where bytes[position] != text.utf8Start[position] {
-      return false
+  init(_ token: UnsafeBufferPointer<UInt8>) {
+    switch token.count {
+    case 3: self = token.equals("GET") ? .get : token.equals("PUT") ? .put : .other
+    case 4: self = token.equals("HEAD") ? .head : token.equals("POST") ? .post : .other
+    case 5: self = token.equals("PATCH") ? .patch : .other
+    case 6: self = token.equals("DELETE") ? .delete : .other
+    case 7: self = token.equals("OPTIONS") ? .options : .other
+    default: self = .other
     }
-    return true
   }
 }

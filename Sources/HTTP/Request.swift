@@ -1,201 +1,138 @@
 public import JSON
 
-/// A request as handlers see it.
+/// A request as a handler sees it.
 ///
-/// While the handler runs, head and path are read in place, out of the connection's buffer. A
-/// request that outlives the call (a deferred answer, a body that is still to come) is detached:
-/// it then owns a copy of its head. All of this is behind the accessors.
+/// While the handler runs, the head is read where it lies in the server's buffer. A request
+/// that is still referenced afterwards gets its own copy of the head, so it may be kept; one
+/// that is not is used again for the next request, so a hot `GET` allocates nothing.
 public final class Request {
-  var head = RequestHead()
-  private var bytes: UnsafePointer<UInt8>
-  private var owned: RawMemory?
-  private(set) var parameters: [(name: String, value: String)] = []
-  var parameterFailure: String?
-
-  /// The body as it came, possibly compressed.
+  public internal(set) var method = Method.get
+  /// Bytes of the body as they came, still compressed if they were. Empty when the body was
+  /// over the limit, and on routes that do not read it.
   public internal(set) var body: [UInt8] = []
-  /// The body is beyond `Limits.bodyBytes` and was not kept.
-  public internal(set) var isBodyTooLarge = false
-  /// For the application: what its authorisation found out about the caller.
+  /// For the handlers' own use, such as what authentication found out.
   public var context: AnyObject?
-  /// Set when the handler asked for time; see `deferAnswer`.
-  private(set) var responder: Responder?
 
-  private nonisolated(unsafe) static let nothing = UnsafePointer(
-    UnsafeMutablePointer<UInt8>.allocate(capacity: 1))
+  var parser: HeadParser
+  var base: UnsafePointer<UInt8>?
+  /// The head's own copy, when the request outlived its handler.
+  private var ownHead: RawMemory<UInt8>?
+  var bodyIsTooLarge = false
+  var parameters: [Parameter] = []
+  private var parsed: Result<JSON, BodyError>?
+  /// Set when the handler asked for time.
+  var responder: Responder?
 
-  init() { bytes = Self.nothing }
+  struct Parameter {
+    var name: String
+    var range: Range<Int>
+  }
 
-  /// Takes the place of the request before it on the same connection or another.
-  func reset(_ head: UnsafePointer<UInt8>) {
-    bytes = head
-    if owned != nil { owned = nil }
-    if !parameters.isEmpty { parameters = [] }
-    parameterFailure = nil
+  private let fields = RawMemory<HeadParser.Field>(capacity: Limits.headerCount)
+
+  init() { parser = HeadParser(fields: fields.base) }
+
+  /// Ready for the next request.
+  func reset() {
+    parser.reset()
+    method = .get
+    base = nil
+    if ownHead != nil { ownHead = nil }
     if !body.isEmpty { body = [] }
-    isBodyTooLarge = false
-    context = nil
-    responder = nil
+    if context != nil { context = nil }
+    bodyIsTooLarge = false
+    if !parameters.isEmpty { parameters.removeAll(keepingCapacity: true) }
+    if parsed != nil { parsed = nil }
+    if responder != nil { responder = nil }
   }
 
-  /// Makes the request independent of the connection's buffer.
+  /// Copies the head out of the buffer that is about to be used for something else.
   func detach() {
-    guard owned == nil else { return }
-    let copy = RawMemory(byteCount: head.byteCount)
-    copy.base.copyMemory(from: bytes, byteCount: head.byteCount)
-    owned = copy
-    bytes = UnsafePointer(copy.base.assumingMemoryBound(to: UInt8.self))
+    guard ownHead == nil, let base, parser.length > 0 else { return }
+    let copy = RawMemory<UInt8>(capacity: parser.length)
+    copy.base.initialize(from: base, count: parser.length)
+    ownHead = copy
+    self.base = UnsafePointer(copy.base)
   }
 
-  // MARK: Head
+  func bytes(_ slice: HeadParser.Slice) -> UnsafeBufferPointer<UInt8> {
+    guard let base else { return UnsafeBufferPointer(start: nil, count: 0) }
+    return UnsafeBufferPointer(start: base + Int(slice.start), count: slice.range.count)
+  }
 
-  public var method: Method { head.method }
+  /// Asks for time: the handler returns nil, and somebody answers through the responder later.
+  /// The one who is going to must keep it; when nobody does any more, 503 is answered.
+  public func deferAnswer() -> Responder {
+    let responder = Responder()
+    self.responder = responder
+    return responder
+  }
+
+  // MARK: What handlers ask
+
   /// The method as it was sent.
-  public var methodText: String { text(head.methodSpan) }
-  /// As it was sent, without the query.
-  public var path: String { text(head.path) }
+  public var methodText: String { String(decoding: bytes(parser.methodToken), as: UTF8.self) }
 
-  /// A `:name` of the route's pattern, percent-decoded.
+  /// The path as it was sent, without the query.
+  public var path: String { String(decoding: bytes(parser.path), as: UTF8.self) }
+
+  /// The query as it was sent, without the question mark; nil without one.
+  public var queryString: String? { parser.query.map { String(decoding: bytes($0), as: UTF8.self) } }
+
+  /// A parameter of the route's pattern, percent-decoded.
   public func parameter(_ name: String) -> String? {
-    parameters.first { $0.name == name }?.value
+    guard let base, let parameter = parameters.first(where: { $0.name == name }) else { return nil }
+    let raw = UnsafeBufferPointer(start: base + parameter.range.lowerBound, count: parameter.range.count)
+    return PercentCoding.decode(raw, plusIsBlank: false)
   }
 
-  /// The first header field of that name, whatever its case.
+  /// Values of a query item, decoded, in order; the name is compared exactly.
+  public func query(_ name: String) -> [String] {
+    guard let query = parser.query else { return [] }
+    return PercentCoding.values(of: name, in: bytes(query))
+  }
+
+  /// The first field of that name, in any case.
   public func header(_ name: String) -> String? {
+    guard let value = headerBytes(name) else { return nil }
+    return String(decoding: value, as: UTF8.self)
+  }
+
+  func headerBytes(_ name: String) -> UnsafeBufferPointer<UInt8>? {
     var name = name
     return name.withUTF8 { wanted in
-      for field in head.fields where Int(field.name.count) == wanted.count {
-        let start = bytes + Int(field.name.start)
+      for position in 0..<parser.fieldCount {
+        let field = parser.fields[position]
+        guard field.name.range.count == wanted.count else { continue }
+        let have = bytes(field.name)
         var isEqual = true
-        for position in 0..<wanted.count where lowercased(start[position]) != lowercased(wanted[position]) {
+        for at in 0..<wanted.count where have[at].lowercasedASCII != wanted[at].lowercasedASCII {
           isEqual = false
           break
         }
-        if isEqual { return text(field.value) }
+        if isEqual { return bytes(field.value) }
       }
       return nil
     }
   }
 
-  /// All values of a query item of exactly that name, in order; an item without `=` has the
-  /// empty text.
-  public func query(_ name: String) -> [String] {
-    guard head.query.count > 0 else { return [] }
-    var values: [String] = []
-    let whole = UnsafeBufferPointer(start: bytes + Int(head.query.start), count: Int(head.query.count))
-    for item in whole.split(separator: UInt8(ascii: "&"), omittingEmptySubsequences: true) {
-      let parts = item.split(separator: UInt8(ascii: "="), maxSplits: 1, omittingEmptySubsequences: false)
-      guard let first = parts.first, PercentCoding.decodeForm(first) == name else { continue }
-      values.append(parts.count == 2 ? PercentCoding.decodeForm(parts[1]) : "")
-    }
-    return values
-  }
+  /// Whether the request came with a body, if only an empty one.
+  public var hasBody: Bool { parser.framing != .none }
 
-  // MARK: Body
-
-  /// The body as the API understands it: JSON or a form, everything else is the empty object
-  /// (http-api 2.4).
+  /// What the body says, by its content type (specification, http-api 2.4). Parsed once.
   public func parsedBody() throws(BodyError) -> JSON {
-    if isBodyTooLarge { throw BodyError("request entity too large") }
-    return try BodyParser.parse(
-      body, contentType: header("Content-Type"), contentEncoding: header("Content-Encoding"))
-  }
-
-  // MARK: Later answers
-
-  /// Asks for time: the handler returns nil and answers through the responder.
-  public func deferAnswer() -> Responder {
-    if let responder { return responder }
-    detach()
-    let new = Responder()
-    responder = new
-    return new
-  }
-
-  // MARK: Routing
-
-  /// The path's bytes.
-  var pathBytes: UnsafeBufferPointer<UInt8> {
-    UnsafeBufferPointer(start: bytes + Int(head.path.start), count: Int(head.path.count))
-  }
-
-  func setParameters(_ values: [(name: String, value: String)]) { parameters = values }
-
-  private func text(_ span: Span) -> String {
-    String(
-      decoding: UnsafeBufferPointer(start: bytes + Int(span.start), count: Int(span.count)), as: UTF8.self)
-  }
-}
-
-/// Answers a request some time after its handler returned.
-public final class Responder {
-  private var deliver: ((Response) -> Void)?
-  private var early: Response?
-  private var cancelActions: [() -> Void] = []
-  /// The client has gone; an answer will not be read.
-  public private(set) var isCancelled = false
-
-  init() {}
-
-  /// The first answer counts.
-  public func respond(_ response: Response) {
-    if let deliver = deliver.take() {
-      deliver(response)
-    } else if early == nil {
-      early = response
+    if let parsed { return try parsed.get() }
+    let result: Result<JSON, BodyError>
+    do {
+      guard hasBody else { return [:] }
+      result = .success(
+        try BodyParser.parse(
+          contentType: header("content-type"), contentEncoding: header("content-encoding"), bytes: body,
+          isTooLarge: bodyIsTooLarge))
+    } catch {
+      result = .failure(error)
     }
-    cancelActions = []
-  }
-
-  /// `action` runs when the client goes away before the answer.
-  public func onCancel(_ action: @escaping () -> Void) {
-    if isCancelled { action() } else { cancelActions.append(action) }
-  }
-
-  func connect(_ deliver: @escaping (Response) -> Void) {
-    if let early = early.take() { deliver(early) } else { self.deliver = deliver }
-  }
-
-  func cancel() {
-    guard deliver != nil else { return }
-    isCancelled = true
-    deliver = nil
-    let actions = cancelActions
-    cancelActions = []
-    for action in actions { action() }
-  }
-}
-
-/// Percent-coding (RFC 3986, section 2.1).
-nonisolated enum PercentCoding {
-  /// nil when a `%` is not followed by two hexadecimal digits, or the result is not UTF-8.
-  static func decode(_ bytes: some Sequence<UInt8>, plusIsBlank: Bool = false) -> String? {
-    var output: [UInt8] = []
-    var iterator = bytes.makeIterator()
-    while let byte = iterator.next() {
-      if byte == UInt8(ascii: "%") {
-        guard let high = iterator.next().flatMap(digit), let low = iterator.next().flatMap(digit) else {
-          return nil
-        }
-        output.append(high << 4 | low)
-      } else {
-        output.append(plusIsBlank && byte == UInt8(ascii: "+") ? blank : byte)
-      }
-    }
-    return String(validating: output, as: UTF8.self)
-  }
-
-  /// A form's name or value; what cannot be decoded stays as it is.
-  static func decodeForm(_ bytes: some Collection<UInt8>) -> String {
-    decode(bytes, plusIsBlank: true) ?? String(decoding: bytes, as: UTF8.self)
-  }
-
-  private static func digit(_ byte: UInt8) -> UInt8? {
-    switch byte {
-    case UInt8(ascii: "0")...UInt8(ascii: "9"): byte - UInt8(ascii: "0")
-    case UInt8(ascii: "a")...UInt8(ascii: "f"): byte - UInt8(ascii: "a") + 10
-    case UInt8(ascii: "A")...UInt8(ascii: "F"): byte - UInt8(ascii: "A") + 10
-    default: nil
-    }
+    parsed = result
+    return try result.get()
   }
 }

@@ -2,241 +2,220 @@ import CSystemd
 import EventLoop
 import Glibc
 
-/// What happened to one request.
-public nonisolated struct Exchange: Sendable {
-  public let method: String
-  /// Without the query, which may hold a key.
-  public let path: String
-  public let status: Int
-  /// Of the answer, its head included.
-  public let byteCount: Int
-  /// From the first byte of the request to the last byte handed to the socket.
-  public let duration: Duration
-}
-
-/// An HTTP/1.1 server on the event loop.
+/// An HTTP/1.1 server on the event loop (specification, http-api 2.1).
+///
+/// What connections share lives here, because only one of them runs at a time: the buffer that
+/// sockets are read into, the buffer in which answers are put together, one request
+/// object to be used again, the clock's text, and the one timer. An idle connection
+/// therefore costs its object and the kernel's socket, nothing else.
+///
+/// The timer is armed for the earliest deadline of all connections and not touched when a
+/// deadline moves away: when it fires too early it looks once through the connections and is
+/// armed again. Without connections that have a deadline there is no timer.
 public final class Server {
-  public struct Configuration {
-    /// From a request's first byte, or a connection's begin, to the end of the head.
+  public nonisolated struct Configuration: Sendable {
+    /// Until the last byte of the head, from the first one or from the connection's start.
     public var headTimeout = Duration.seconds(60)
-    /// From a request's head to the end of its body.
+    /// Until the last byte of the body, from the first byte of the head.
     public var requestTimeout = Duration.seconds(300)
-    /// Of a connection between two requests.
+    /// Between an answer and the next request.
     public var keepAliveTimeout = Duration.seconds(5)
-    /// Without a byte in either direction, while an answer is made or sent.
+    /// Without a byte in either direction while an answer is awaited or sent. Streams are
+    /// exempt while the client takes what there is.
     public var idleTimeout = Duration.seconds(900)
-    /// For a refused client to read the answer.
-    public var drainTimeout = Duration.seconds(2)
-
+    /// For a client that is still sending after its last answer.
+    public var lingerTimeout = Duration.seconds(5)
+    /// For answers that are outstanding when the server stops.
+    public var stopTimeout = Duration.seconds(10)
+    /// Open at the same time.
+    public var connectionLimit = Limits.connections
     public init() {}
   }
 
-  static let readBufferBytes = 64 * 1024
-  /// Taken from a listener in one turn.
-  private static let acceptsPerTurn = 64
-  /// The sweep looks no more often than this, so a timeout may come so much late.
-  private static let sweepGranularity = Duration.seconds(1)
+  /// Numbers for diagnosis.
+  public nonisolated struct Counters: Hashable, Sendable {
+    public var open = 0
+    public var accepted = 0
+    public var refused = 0
+    public var timedOut = 0
+    public var requests = 0
+  }
 
-  let configuration: Configuration
-  let pipeline: Pipeline
-  let readBuffer = UnsafeMutableRawPointer.allocate(byteCount: Server.readBufferBytes, alignment: 16)
-  let output = OutputBuffer()
-  /// Bodies that are being received, in all connections together.
+  public let configuration: Configuration
+  public internal(set) var counters = Counters()
+  /// Told of faults that are not a client's, such as a lack of descriptors.
+  public var onTrouble: ((String) -> Void)?
+
+  let loop = EventLoop.shared
+  let router: Router
+  private let inputMemory = RawMemory<UInt8>(capacity: Server.inputBytes)
+  let scratch: OutputScratch
+  /// Bodies being received, in all connections together.
   var bodyBytes = 0
   private(set) var isStopping = false
+  private var listeners: [Listener] = []
+  private var connections: [Connection] = []
+  private var spareRequest: Request?
+  private var timer: LoopTimer?
+  /// When the timer fires, in nanoseconds of the monotonic clock.
+  private var timerDue = UInt64.max
+  private var hook: EventLoop.Hook?
+  private var unflushed: [Connection] = []
+  private var stopWaiter: CheckedContinuation<Void, Never>?
 
-  private(set) var spareRequest = Request()
-  private var connections: [ObjectIdentifier: Connection] = [:]
-  private var listeners: [(descriptor: Int32, watch: EventLoop.Watch, path: String?)] = []
-  private var spareDescriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
-  private var sweepTimer: LoopTimer?
-  private var nextSweep: MonotonicTime?
-  private var stopped: CheckedContinuation<Void, Never>?
-  private var dateSecond = 0
-  private(set) var date = ResponseHead.noDate
+  static let inputBytes = 64 * 1024
+  /// Deadlines are kept to about this; later is cheaper, because wake-ups coalesce.
+  private static let timerTolerance = Duration.milliseconds(250)
 
   public init(configuration: Configuration = Configuration(), pipeline: Pipeline) {
     self.configuration = configuration
-    self.pipeline = pipeline
+    router = Router(pipeline)
+    scratch = OutputScratch(keepAlive: configuration.keepAliveTimeout)
   }
+
+  var input: UnsafeMutablePointer<UInt8> { inputMemory.base }
+
+  /// Starts listening; may be called for several sockets.
+  @discardableResult
+  public func listen(on socket: ListenSocket) throws(ListenError) -> Listener {
+    let listener = try Listener(socket, server: self)
+    listeners.append(listener)
+    if hook == nil { hook = loop.beforeSleep { [weak self] in self?.flushStreams() } }
+    return listener
+  }
+
+  /// The port of the first listener, for one that was asked for as 0.
+  public var port: UInt16? { listeners.first?.port }
+
+  var hasTimer: Bool { timer?.isScheduled == true }
 
   public var connectionCount: Int { connections.count }
 
-  // MARK: Listening
-
-  /// Begins to accept on a socket.
-  ///
-  /// - Throws: an error that names the address and the system's reason.
-  public func listen(on socket: ListenSocket) throws(ListenError) {
-    let descriptor = try socket.open()
-    do throws(SystemError) {
-      let watch = try EventLoop.shared.watch(descriptor, .read) { [unowned self] _ in accept(descriptor) }
-      var path: String?
-      if case .unix(let file) = socket { path = file }
-      listeners.append((descriptor, watch, path))
-    } catch {
-      close(descriptor)
-      throw ListenError(socket: socket, cause: error)
+  /// Stops accepting, ends streams and idle connections, and lets running requests end.
+  public func stop() async {
+    guard !isStopping else { return }
+    isStopping = true
+    for listener in listeners { listener.close() }
+    listeners = []
+    for connection in connections { connection.serverStops() }
+    if !connections.isEmpty {
+      let limit = loop.schedule(after: configuration.stopTimeout) { self.closeAll() }
+      await withCheckedContinuation { stopWaiter = $0 }
+      limit.cancel()
     }
+    hook?.cancel()
+    hook = nil
+    timer?.cancel()
   }
 
-  /// The port of the first TCP listener, when the system chose it.
-  public var port: UInt16? {
-    guard let descriptor = listeners.first?.descriptor else { return nil }
-    var address = sockaddr_in6()
-    var size = socklen_t(MemoryLayout<sockaddr_in6>.size)
-    let status = withUnsafeMutablePointer(to: &address) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &size) }
-    }
-    // The port stands at the same place in both families.
-    return status == 0 ? UInt16(bigEndian: address.sin6_port) : nil
-  }
-
-  private func accept(_ listener: Int32) {
-    for _ in 0..<Self.acceptsPerTurn {
-      let descriptor = csystemd_accept(listener)
-      guard descriptor >= 0 else {
-        if errno == EMFILE || errno == ENFILE { refuseWithSpareDescriptor(listener) }
-        return
-      }
-      guard connections.count < Limits.connections else {
-        refuse(descriptor)
-        continue
-      }
-      var one: Int32 = 1
-      setsockopt(
-        descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
-      let connection = Connection(server: self, descriptor: descriptor)
-      do throws(SystemError) {
-        try connection.begin()
-        connections[ObjectIdentifier(connection)] = connection
-        note(deadline: connection.deadline)
-      } catch {
-        close(descriptor)
-      }
-    }
-  }
-
-  /// Out of descriptors: one that was kept for this lets us accept, say so and close. Without
-  /// it the listener would stay ready and the loop would spin.
-  private func refuseWithSpareDescriptor(_ listener: Int32) {
-    if spareDescriptor >= 0 { close(spareDescriptor) }
-    let descriptor = csystemd_accept(listener)
-    if descriptor >= 0 { refuse(descriptor) }
-    spareDescriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
-  }
-
-  private func refuse(_ descriptor: Int32) {
-    let head = ResponseHead.bytes(
-      Response.Plain(status: 503), length: .exactly(0), keepsAlive: false, date: currentDate)
-    _ = head.bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
-    shutdown(descriptor, Int32(SHUT_WR))
-    close(descriptor)
+  private func closeAll() {
+    for connection in connections { connection.close() }
   }
 
   // MARK: Connections
 
-  func remove(_ connection: Connection) {
-    connections[ObjectIdentifier(connection)] = nil
-    if connections.isEmpty { stopped.take()?.resume() }
+  func adopt(_ descriptor: Int32, isTCP: Bool) {
+    guard connections.count < configuration.connectionLimit, !isStopping else { return refuse(descriptor) }
+    if isTCP { Socket.setOption(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1) }
+    let connection = Connection(descriptor, server: self, position: connections.count)
+    do {
+      try connection.start()
+    } catch {
+      onTrouble?("watching a connection: \(error.reason)")
+      Glibc.close(descriptor)
+      return
+    }
+    connections.append(connection)
+    counters.accepted += 1
+    counters.open = connections.count
   }
 
-  /// The spare request went into a connection's hands; the next one gets a new one.
-  func takeSpareRequest() { spareRequest = Request() }
-
-  func noteFinished(_ request: Request, status: Int, byteCount: Int, start: MonotonicTime) {
-    guard let onFinish = pipeline.onFinish else { return }
-    onFinish(
-      Exchange(
-        method: request.methodText, path: request.path, status: status, byteCount: byteCount,
-        duration: EventLoop.shared.now - start))
+  /// Says that there is no room and closes.
+  func refuse(_ descriptor: Int32) {
+    counters.refused += 1
+    let text: StaticString =
+      "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    _ = Socket.send(descriptor, text.utf8Start, text.utf8CodeUnitCount)
+    Glibc.close(descriptor)
   }
 
-  // MARK: Timeouts
+  func forget(_ connection: Connection) {
+    let position = connection.position
+    guard position < connections.count, connections[position] === connection else { return }
+    let last = connections.removeLast()
+    if last !== connection {
+      connections[position] = last
+      last.position = position
+    }
+    counters.open = connections.count
+    guard connections.isEmpty else { return }
+    timer?.cancel()
+    timerDue = .max
+    stopWaiter.take()?.resume()
+  }
 
-  /// One timer serves all connections; it is armed only while there are some.
-  func note(deadline: MonotonicTime?) {
-    guard let deadline, nextSweep.map({ deadline < $0 }) ?? true else { return }
-    let now = EventLoop.shared.now
-    let delay = max(deadline - now, .zero)
-    nextSweep = now + delay
-    if let sweepTimer {
-      sweepTimer.restart(after: delay)
+  // MARK: Requests to be used again
+
+  func takeRequest() -> Request { spareRequest.take() ?? Request() }
+
+  func giveBack(_ request: consuming Request) {
+    var request = request
+    guard isKnownUniquelyReferenced(&request) else { return request.detach() }
+    guard spareRequest == nil else { return }
+    request.reset()
+    spareRequest = request
+  }
+
+  // MARK: Deadlines
+
+  /// - Parameter deadline: nanoseconds of the monotonic clock.
+  @inline(__always)
+  func noteDeadline(_ deadline: UInt64) {
+    if deadline < timerDue { armTimer(deadline) }
+  }
+
+  private func armTimer(_ deadline: UInt64) {
+    timerDue = deadline
+    guard deadline != .max else {
+      timer?.cancel()
+      return
+    }
+    let now = MonotonicTime.read().nanoseconds
+    let delay = Duration.nanoseconds(Int64(clamping: deadline > now ? deadline - now : 0))
+    if let timer {
+      timer.restart(after: delay)
     } else {
-      sweepTimer = EventLoop.shared.schedule(after: delay, tolerance: Self.sweepGranularity) {
-        [unowned self] in sweep()
-      }
+      timer = loop.schedule(after: delay, tolerance: Self.timerTolerance) { [weak self] in self?.sweep() }
     }
   }
 
   private func sweep() {
-    nextSweep = nil
-    let now = EventLoop.shared.now
-    var earliest: MonotonicTime?
-    for connection in Array(connections.values) {
-      guard let deadline = connection.deadline else { continue }
-      if deadline <= now { connection.expire() }
-      if let deadline = connection.deadline, deadline > now {
-        earliest = min(earliest ?? deadline, deadline)
+    timerDue = .max
+    let now = loop.now.nanoseconds
+    var earliest = UInt64.max
+    var expired: [Connection] = []
+    for connection in connections {
+      if connection.deadline <= now {
+        expired.append(connection)
+      } else {
+        earliest = min(earliest, connection.deadline)
       }
     }
-    guard let earliest, !connections.isEmpty else { return }
-    note(deadline: max(earliest, now + Self.sweepGranularity))
-  }
-
-  // MARK: Date
-
-  /// The time of the second, as every answer carries it (RFC 9110, section 6.6.1).
-  func writeDate(into target: UnsafeMutableRawPointer) {
-    let bytes = currentDate
-    bytes.withUnsafeBytes {
-      target.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(target), byteCount: $0.count)
+    armTimer(min(earliest, timerDue))
+    for connection in expired where connection.deadline <= now {
+      counters.timedOut += 1
+      connection.expire()
     }
   }
 
-  private var currentDate: [UInt8] {
-    var second = time(nil)
-    guard second != dateSecond else { return date }
-    dateSecond = second
-    var parts = tm()
-    gmtime_r(&second, &parts)
-    date = HTTPDate.bytes(parts)
-    return date
-  }
+  // MARK: Streams
 
-  // MARK: Stopping
+  func flushLater(_ connection: Connection) { unflushed.append(connection) }
 
-  /// Stops accepting, lets running requests end, and returns when all connections are closed.
-  /// Asked again, it does nothing.
-  public func stop() async {
-    guard !isStopping else { return }
-    isStopping = true
-    for listener in listeners {
-      listener.watch.cancel()
-      close(listener.descriptor)
-      if let path = listener.path { unlink(path) }
-    }
-    listeners = []
-    for connection in Array(connections.values) {
-      if connection.isIdle { connection.close() } else { connection.finishSoon() }
-    }
-    if !connections.isEmpty { await withCheckedContinuation { stopped = $0 } }
-  }
-}
-
-/// `Thu, 01 Jan 1970 00:00:00 GMT` (RFC 9110, section 5.6.7).
-nonisolated enum HTTPDate {
-  private static let days = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
-  private static let months = [
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-  ]
-
-  static func bytes(_ time: tm) -> [UInt8] {
-    func two(_ value: Int32) -> String { value < 10 ? "0\(value)" : "\(value)" }
-    let day = days[Int(time.tm_wday) % 7]
-    let month = months[Int(time.tm_mon) % 12]
-    let year = String(1900 + Int(time.tm_year))
-    let clock = "\(two(time.tm_hour)):\(two(time.tm_min)):\(two(time.tm_sec))"
-    return Array("\(day), \(two(time.tm_mday)) \(month) \(year) \(clock) GMT".utf8)
+  private func flushStreams() {
+    guard !unflushed.isEmpty else { return }
+    let batch = unflushed
+    unflushed.removeAll(keepingCapacity: unflushed.count <= 64)
+    for connection in batch { connection.flushStream() }
   }
 }
