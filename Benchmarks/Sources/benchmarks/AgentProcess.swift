@@ -82,9 +82,9 @@ final class AgentProcess {
     identifier = 0
   }
 
-  private var logTail: String {
+  var logTail: String {
     let text = (try? String(contentsOf: directory.appending(path: "agent.log"), encoding: .utf8)) ?? ""
-    return text.split(separator: "\n").suffix(10).joined(separator: "\n")
+    return text.split(separator: "\n").suffix(40).joined(separator: "\n")
   }
 
   /// Posts a target state; returns when it was accepted, not when it is applied.

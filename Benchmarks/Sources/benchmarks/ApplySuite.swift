@@ -30,7 +30,7 @@ struct ApplySuite {
     let target = try fleet.target(services: Self.services)
     let begin = Date()
     try agent.post(target)
-    try fleet.waitForAgent(count: Self.services)
+    try fleet.wait(for: agent, count: Self.services)
     let seconds = try fleet.lastStart(byAgent: true).timeIntervalSince(begin)
     progress("agent: \(Self.services) services in \(Report.number(seconds)) s")
     return seconds

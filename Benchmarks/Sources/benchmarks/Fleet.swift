@@ -38,11 +38,17 @@ struct Fleet {
   }
 
   /// Waits until the agent has so many containers running.
-  func waitForAgent(count: Int, timeoutSeconds: Int = 300) throws {
+  ///
+  /// - Throws: `Failure` with the states of the containers and the end of the agent's log.
+  func wait(for agent: AgentProcess, count: Int, timeoutSeconds: Int = 120) throws {
     let deadline = ContinuousClock.now + .seconds(timeoutSeconds)
     while try running(Self.label).count < count {
       guard ContinuousClock.now < deadline else {
-        throw Failure("the agent has not started \(count) services within \(timeoutSeconds) s")
+        let states = try docker(["ps", "--all", "--format", "{{.Names}}: {{.Status}}"]).joined(
+          separator: "\n")
+        throw Failure(
+          "the agent has not started \(count) services within \(timeoutSeconds) s\n\(states)\n\(agent.logTail)"
+        )
       }
       usleep(100_000)
     }

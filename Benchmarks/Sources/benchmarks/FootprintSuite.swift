@@ -15,7 +15,7 @@ struct FootprintSuite {
       try? fleet.clear()
     }
     try agent.post(try fleet.target(services: 2))
-    try fleet.waitForAgent(count: 2)
+    try fleet.wait(for: agent, count: 2)
     sleep(Self.settleSeconds)
     progress("idle for \(setting.idleSeconds) s")
     let before = try wakeUps(agent.identifier)

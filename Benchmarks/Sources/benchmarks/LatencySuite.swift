@@ -19,7 +19,7 @@ struct LatencySuite {
       try? fleet.clear()
     }
     try agent.post(try fleet.target(services: Self.services))
-    try fleet.waitForAgent(count: Self.services)
+    try fleet.wait(for: agent, count: Self.services)
     sleep(5)
     guard let status = LoopbackClient.request("GET", "/v2/state/status", port: agent.port),
       status.status == 200
