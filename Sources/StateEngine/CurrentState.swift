@@ -65,8 +65,11 @@ public final class CurrentState {
 
   func setStatus(_ status: ServiceStatus?, container id: String) {
     statuses[id] = status
-    services[id]?.container?.status = status ?? services[id]?.container?.status ?? .running
-    if status == nil { dirtyContainers.insert(id) }
+    if let status {
+      services[id]?.container?.status = status
+    } else {
+      dirtyContainers.insert(id)
+    }
     revision += 1
   }
 
@@ -193,32 +196,20 @@ public final class CurrentState {
   private func refreshContainers() async throws(EngineError) {
     let ids = dirtyContainers
     guard !ids.isEmpty else { return }
-    let engine = engine
-    let found = await withTaskGroup(of: (String, Result<JSON, EngineError>).self) { group in
-      for id in ids {
-        group.addTask {
-          do throws(EngineError) {
-            return (id, .success(try await engine.inspectContainer(id)))
-          } catch {
-            return (id, .failure(error))
-          }
-        }
-      }
-      var found: [(String, Result<JSON, EngineError>)] = []
-      for await result in group { found.append(result) }
-      return found
-    }
+    let inspections = ids.map { id in Inspection(id: id, engine: engine) }
+    for inspection in inspections { await inspection.task?.value }
     var failure: EngineError?
-    for (id, result) in found {
-      switch result {
-      case .success(let inspect):
+    for inspection in inspections {
+      let id = inspection.id
+      if let container = inspection.container {
         dirtyContainers.remove(id)
-        take(inspect, container: id)
-      case .failure(let error) where error.isNotFound:
+        take(container, container: id)
+      } else if inspection.failure?.isNotFound == true {
         dirtyContainers.remove(id)
         services[id] = nil
         statuses[id] = nil
-      case .failure(let error): failure = error
+      } else {
+        failure = inspection.failure ?? failure
       }
     }
     revision += 1
@@ -291,6 +282,22 @@ public final class CurrentState {
   private func report(object: String, _ text: String) {
     if reportedObjects.count > 1000 { reportedObjects.removeAll() }
     if reportedObjects.insert(object).inserted { logger.warning("\(text)") }
+  }
+}
+
+/// One call that runs beside others. It stores its outcome itself: the optimiser of this
+/// toolchain breaks task results that are tuples or typed errors.
+private final class Inspection {
+  let id: String
+  private(set) var container: JSON?
+  private(set) var failure: EngineError?
+  private(set) var task: Task<Void, Never>?
+
+  init(id: String, engine: EngineClient) {
+    self.id = id
+    task = Task { [self] in
+      do throws(EngineError) { container = try await engine.inspectContainer(id) } catch { failure = error }
+    }
   }
 }
 
