@@ -11,6 +11,7 @@ public final class HostFacts {
   private let paths: HostPaths
   private let logger: Logger
   private var cachedType: (slug: String, architecture: String)?
+  private var hasWarnedOfRelease = false
   private var cachedRelease: OSRelease?
 
   public init(paths: HostPaths, logger: Logger) {
@@ -33,14 +34,15 @@ public final class HostFacts {
     return cachedType
   }
 
-  /// nil where the file cannot be read; each failed attempt is a warning.
+  /// nil where the file cannot be read; it is tried again each time, and the failure reported once.
   public var osRelease: OSRelease? {
     if let cachedRelease { return cachedRelease }
     do {
       let content = try DurableFile.read(paths.osRelease)
       cachedRelease = OSRelease(parsing: String(decoding: content, as: UTF8.self))
     } catch {
-      logger.warning("Could not read the OS release: \(error.message)")
+      if !hasWarnedOfRelease { logger.warning("Could not read the OS release: \(error.message)") }
+      hasWarnedOfRelease = true
     }
     return cachedRelease
   }

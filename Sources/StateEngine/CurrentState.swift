@@ -38,10 +38,12 @@ public final class CurrentState {
   private var statuses: [String: ServiceStatus] = [:]
   private var installing: [ServiceKey: ServiceStatus] = [:]
   private var reportedObjects: Set<String> = []
+  private var gone: [String] = []
 
   private let engine: EngineClient
   private let logger: Logger
 
+  private static let goneLimit = 64
   private static let supervisedLabels = ["io.balena.supervised", "io.resin.supervised"]
   private static let extraFirmwareVolume = "extra-firmware"
 
@@ -93,6 +95,25 @@ public final class CurrentState {
     isComplete = false
   }
 
+  /// A step of our own has removed the container. Ids are never used again, so an inspection
+  /// that is still under way cannot bring it back.
+  func forget(container id: String) {
+    gone.append(id)
+    if gone.count > Self.goneLimit { gone.removeFirst() }
+    remove(id)
+  }
+
+  private func remove(_ id: String) {
+    if services.removeValue(forKey: id) != nil { revision += 1 }
+    dirtyContainers.remove(id)
+    statuses[id] = nil
+  }
+
+  /// Something was reported as changed that has not been read again.
+  var isStale: Bool {
+    needsContainers || needsNetworks || needsVolumes || needsImages || !dirtyContainers.isEmpty
+  }
+
   /// A step of our own touched the container; the event may not be here yet.
   func invalidate(container id: String) { dirtyContainers.insert(id) }
   func invalidateNetworks() { needsNetworks = true }
@@ -107,9 +128,7 @@ public final class CurrentState {
     case "container":
       if Self.isIrrelevant(containerAction: event.action) { return false }
       if event.action == "destroy" {
-        if services.removeValue(forKey: event.id) != nil { revision += 1 }
-        dirtyContainers.remove(event.id)
-        statuses[event.id] = nil
+        remove(event.id)
         return true
       }
       guard services[event.id] != nil || Self.isSupervised(event.attributes) else { return false }
@@ -205,9 +224,7 @@ public final class CurrentState {
         dirtyContainers.remove(id)
         take(container, container: id)
       } else if inspection.failure?.isNotFound == true {
-        dirtyContainers.remove(id)
-        services[id] = nil
-        statuses[id] = nil
+        remove(id)
       } else {
         failure = inspection.failure ?? failure
       }
@@ -217,6 +234,7 @@ public final class CurrentState {
   }
 
   private func take(_ inspect: JSON, container id: String) {
+    guard !gone.contains(id) else { return }
     let labels = inspect["Config"]?["Labels"]?.objectValue
     guard Self.supervisedLabels.contains(where: { labels?[$0] != nil }) else {
       services[id] = nil

@@ -188,15 +188,18 @@ public final class StateEngine {
   private func look() async throws(EngineError) {
     guard let host else { return }
     let revisionBefore = current.revision
-    try await current.refresh()
-    if !hasRepairedImages {
-      hasRepairedImages = true
-      await images.repair()
-
-    }
-    try await target.build(
-      context: host.mappingContext(supervisorGateway: current.supervisorGateway),
-      inventory: images.inventory, apiKey: host.supervisorAPIKey)
+    // What is planned on must be one picture: whatever changes while something is read, or while
+    // an image is looked at, is read again before the plan is made.
+    repeat {
+      try await current.refresh()
+      if !hasRepairedImages {
+        hasRepairedImages = true
+        await images.repair()
+      }
+      try await target.build(
+        context: host.mappingContext(supervisorGateway: current.supervisorGateway),
+        inventory: images.inventory, apiKey: host.supervisorAPIKey)
+    } while current.isStale
     targetApps = target.apps
 
     let now = MonotonicTime.read()

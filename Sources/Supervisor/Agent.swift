@@ -28,12 +28,15 @@ public final class Agent {
   private let serviceManager = ServiceManager()
   private var signals: SignalSource?
   private var reporting: LoopTimer?
+  private var memoryRelease: LoopTimer?
   private(set) var listenPort = 48484
 
   private var stateEngine: StateEngine?
   private var api: DeviceAPI?
   private var server: Server?
 
+  /// After the last change, before memory is given back.
+  private static let quietTime = Duration.seconds(5)
   /// Exit statuses: 143 and 130 as a shell would report the signals.
   private static let failureStatus: Int32 = 1
 
@@ -44,6 +47,7 @@ public final class Agent {
 
   private static func run(_ options: AgentOptions) async -> Int32 {
     signal(SIGPIPE, SIG_IGN)
+    raiseDescriptorLimit()
     let environment = processEnvironment()
     let levelName = options.level(environment)
     guard let level = Logger.Level(rawValue: levelName) else {
@@ -60,6 +64,14 @@ public final class Agent {
       logger.critical("\(error)")
       return failureStatus
     }
+  }
+
+  /// The soft limit is for programs that use select(2); we have a thousand clients and more.
+  private static func raiseDescriptorLimit() {
+    var limit = rlimit()
+    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+    limit.rlim_cur = min(limit.rlim_max, 8192)
+    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
   }
 
   private init(
@@ -146,6 +158,15 @@ public final class Agent {
     reporting = EventLoop.shared.schedule(after: .seconds(1), tolerance: .milliseconds(200)) {
       [unowned self] in
       serviceManager.notify(status: statusText)
+      if stateEngine?.isApplying == false { releaseMemoryLater() }
+    }
+  }
+
+  /// Some time after the last change, in one wake-up.
+  private func releaseMemoryLater() {
+    if let memoryRelease { return memoryRelease.restart(after: Self.quietTime) }
+    memoryRelease = EventLoop.shared.schedule(after: Self.quietTime, tolerance: .seconds(1)) {
+      ResidentMemory.release()
     }
   }
 

@@ -89,19 +89,20 @@ extension StepExecutor {
     guard let id = service.container?.id else { return }
     report(.killService, object: object(service))
     current.setStatus(.stopping, container: id)
-    defer { current.setStatus(nil, container: id) }
+    defer { if current.services[id] != nil { current.setStatus(nil, container: id) } }
     do throws(EngineError) {
       switch try await engine.stopContainer(id) {
       case .stopped: break
       case .alreadyStopped: if thenRemove { report(.serviceAlreadyStopped, object: object(service)) }
       case .notFound:
         report(.serviceAlreadyGone, object: object(service))
-        return
+        return current.forget(container: id)
       }
       if thenRemove {
         do throws(EngineError) { try await engine.removeContainer(id, force: false, volumes: true) } catch
           where error.isNotFound
         {}
+        current.forget(container: id)
       }
       report(.serviceStopped, object: object(service))
     } catch {
