@@ -39,13 +39,13 @@ extension Connection {
 
   /// - Returns: bytes of the request that were consumed; nil when its head is not complete.
   private func takeHead(_ bytes: UnsafeBufferPointer<UInt8>) -> Int? {
-    let current = request.take() ?? server.takeRequest()
+    var current = request.take() ?? server.takeRequest()
     current.base = bytes.baseAddress
     switch current.parser.advance(bytes) {
     case .needsMore:
       // Unfinished: the deadline runs from the first byte on.
       if requestDeadline == .max {
-        requestDeadline = (server.loop.now + server.configuration.headTimeout).nanoseconds
+        requestDeadline = deadline(after: server.timeouts.head)
       }
       request = current
       return nil
@@ -57,6 +57,7 @@ extension Connection {
       requestDeadline = .max
       let length = current.parser.length
       begin(current, hasMore: bytes.count > length)
+      server.giveBack(&current)
       return length
     }
   }
@@ -158,7 +159,7 @@ extension Connection {
       request.detach()
       self.request = request
       phase = .body
-      requestDeadline = (server.loop.now + server.configuration.requestTimeout).nanoseconds
+      requestDeadline = deadline(after: server.timeouts.request)
       if parser.expectsContinue, !hasMore { sendContinue() }
     }
   }
@@ -212,7 +213,7 @@ extension Connection {
 
   // MARK: Answers
 
-  private func answer(_ response: Response, to request: consuming Request) {
+  private func answer(_ response: Response, to request: Request) {
     if server.isStopping { keepsAlive = false }
     if !canSkipRest(request) { keepsAlive = false }
     let isHead = request.method == .head
@@ -235,7 +236,6 @@ extension Connection {
         head: PreparedResponse.head(response, length: nil, isChunked: !request.parser.isVersion10), body: [])
     }
     note(request, response.status, sent)
-    server.giveBack(request)
     goOn()
   }
 

@@ -75,7 +75,7 @@ final class Connection {
 
   func start() throws(SystemError) {
     watch = try server.loop.watch(descriptor, .read) { [self] readiness in ready(readiness) }
-    setDeadline(after: server.configuration.headTimeout)
+    setDeadline(after: server.timeouts.head)
   }
 
   // MARK: Readiness
@@ -158,23 +158,30 @@ final class Connection {
 
   func updateDeadline() {
     guard phase != .closed else { return }
-    let configuration = server.configuration
     switch phase {
     case .head where !output.isEmpty, .skipping, .waiting, .flushing:
-      setDeadline(after: configuration.idleTimeout)
+      setDeadline(after: server.timeouts.idle)
     case .head where request != nil, .body:
       // Set when the request began.
       if deadline != requestDeadline { setDeadline(at: requestDeadline) }
     case .head:
-      setDeadline(after: configuration.keepAliveTimeout)
+      setDeadline(after: server.timeouts.keepAlive)
     case .streaming:
-      if output.isEmpty { deadline = .max } else { setDeadline(after: configuration.idleTimeout) }
+      if output.isEmpty { deadline = .max } else { setDeadline(after: server.timeouts.idle) }
     case .lingering, .closed:
       break
     }
   }
 
-  func setDeadline(after duration: Duration) { setDeadline(at: (server.loop.now + duration).nanoseconds) }
+  /// - Parameter timeout: in nanoseconds.
+  func setDeadline(after timeout: UInt64) {
+    setDeadline(at: deadline(after: timeout))
+  }
+
+  func deadline(after timeout: UInt64) -> UInt64 {
+    let (sum, overflow) = server.loop.now.nanoseconds.addingReportingOverflow(timeout)
+    return overflow ? .max : sum
+  }
 
   private func setDeadline(at nanoseconds: UInt64) {
     deadline = nanoseconds
@@ -227,7 +234,7 @@ final class Connection {
     phase = .lingering
     dropped = 0
     shutdown(descriptor, Int32(SHUT_WR))
-    setDeadline(after: server.configuration.lingerTimeout)
+    setDeadline(after: server.timeouts.linger)
     watch?.interest = .read
   }
 

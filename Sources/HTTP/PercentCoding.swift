@@ -2,6 +2,7 @@
 nonisolated enum PercentCoding {
   /// nil when an escape is incomplete or the bytes are not UTF-8.
   static func decode(_ bytes: UnsafeBufferPointer<UInt8>, plusIsBlank: Bool) -> String? {
+    if isPlain(bytes) { return String(validating: bytes, as: UTF8.self) }
     var output: [UInt8] = []
     output.reserveCapacity(bytes.count)
     var at = 0
@@ -22,6 +23,12 @@ nonisolated enum PercentCoding {
     return String(validating: output, as: UTF8.self)
   }
 
+  /// Whether there is nothing to decode.
+  private static func isPlain(_ bytes: UnsafeBufferPointer<UInt8>) -> Bool {
+    for byte in bytes where byte == UInt8(ascii: "%") || byte == UInt8(ascii: "+") { return false }
+    return true
+  }
+
   /// Like `decode`, but what cannot be decoded stays as it is.
   static func decodeLeniently(_ bytes: UnsafeBufferPointer<UInt8>) -> String {
     if let text = decode(bytes, plusIsBlank: true) { return text }
@@ -31,8 +38,13 @@ nonisolated enum PercentCoding {
   /// The values that belong to `name` in a query or form.
   static func values(of name: String, in query: UnsafeBufferPointer<UInt8>) -> [String] {
     var values: [String] = []
-    forEachPair(query) { key, value in
-      if decodeLeniently(key) == name { values.append(decodeLeniently(value)) }
+    var name = name
+    name.withUTF8 { wanted in
+      forEachPair(query) { key, value in
+        let isWanted =
+          isPlain(key) ? key.elementsEqual(wanted) : decodeLeniently(key).utf8.elementsEqual(wanted)
+        if isWanted { values.append(decodeLeniently(value)) }
+      }
     }
     return values
   }

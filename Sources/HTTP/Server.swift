@@ -41,7 +41,21 @@ public final class Server {
     public var requests = 0
   }
 
+  /// The configuration's times in nanoseconds, ready to be added.
+  nonisolated struct Timeouts {
+    let head, request, keepAlive, idle, linger: UInt64
+
+    init(_ configuration: Configuration) {
+      head = configuration.headTimeout.clampedNanoseconds
+      request = configuration.requestTimeout.clampedNanoseconds
+      keepAlive = configuration.keepAliveTimeout.clampedNanoseconds
+      idle = configuration.idleTimeout.clampedNanoseconds
+      linger = configuration.lingerTimeout.clampedNanoseconds
+    }
+  }
+
   public let configuration: Configuration
+  let timeouts: Timeouts
   public internal(set) var counters = Counters()
   /// Told of faults that are not a client's, such as a lack of descriptors.
   public var onTrouble: ((String) -> Void)?
@@ -69,6 +83,7 @@ public final class Server {
 
   public init(configuration: Configuration = Configuration(), pipeline: Pipeline) {
     self.configuration = configuration
+    timeouts = Timeouts(configuration)
     router = Router(pipeline)
     scratch = OutputScratch(keepAlive: configuration.keepAliveTimeout)
   }
@@ -158,8 +173,10 @@ public final class Server {
 
   func takeRequest() -> Request { spareRequest.take() ?? Request() }
 
-  func giveBack(_ request: consuming Request) {
-    var request = request
+  /// The request has been begun. One that somebody kept gets its own copy of the head; one that
+  /// nobody kept is the next one.
+  @inline(__always)
+  func giveBack(_ request: inout Request) {
     guard isKnownUniquelyReferenced(&request) else { return request.detach() }
     guard spareRequest == nil else { return }
     request.reset()
