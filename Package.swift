@@ -113,6 +113,12 @@ let package = Package(
     .tests("Engine", ["TestSupport", "EventLoop", "HTTPClient", "JSON"]),
     .tests("HostConfiguration", ["JSON"]),
     .tests("StateEngine", ["Model", "JSON", "TestSupport"]),
-    .tests("DeviceAPI", ["TestSupport", "JSON", "Model"]),
+    .tests(
+      "DeviceAPI",
+      [
+        "TestSupport", "JSON", "Model", "Database", "Engine", "EventLoop", "HTTP", "HTTPClient",
+        "StateEngine",
+        .product(name: "Logging", package: "swift-log"),
+      ]),
   ]
 )

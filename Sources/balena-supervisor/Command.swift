@@ -9,8 +9,8 @@ struct BalenaSupervisor: ParsableCommand {
     commandName: "balena-supervisor",
     abstract: "Keeps the services of a release running on this device.",
     discussion: """
-      An implementation of the balena Supervisor: it runs the containers of the target state on the
-      device's engine and serves the Supervisor HTTP API to them. Without an apiEndpoint in config.json
+      An implementation of the balena Supervisor: it runs the containers of the target state on the \
+      device's engine and serves the Supervisor HTTP API to them. Without an apiEndpoint in config.json \
       it is unmanaged and takes its target state from POST /v2/local/target-state.
 
       Every option of `run` has an environment variable, named in its help; the option wins.
@@ -25,7 +25,7 @@ struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Run the agent (the default command).",
     discussion: """
-      Ends with status 143 on SIGTERM and 130 on SIGINT. Containers keep running; started again, the
+      Ends with status 143 on SIGTERM and 130 on SIGINT. Containers keep running; started again, the \
       agent takes up where it was.
       """)
 
