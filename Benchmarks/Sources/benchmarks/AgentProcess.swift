@@ -82,6 +82,22 @@ final class AgentProcess {
     identifier = 0
   }
 
+  /// - Throws: `Failure` when it has ended or does not answer: containers that outlive a dead agent say nothing
+  ///   for it.
+  func requireAlive() throws {
+    var status: Int32 = 0
+    if identifier > 0, waitpid(identifier, &status, WNOHANG) == identifier {
+      identifier = 0
+      let signal = status & 0x7f
+      throw Failure(
+        "the agent ended \(signal == 0 ? "with status \(status >> 8 & 0xff)" : "by signal \(signal)")\n\(logTail)"
+      )
+    }
+    guard LoopbackClient.request("GET", "/ping", port: port)?.status == 200 else {
+      throw Failure("the agent does not answer on port \(port)\n\(logTail)")
+    }
+  }
+
   var logTail: String {
     let text = (try? String(contentsOf: directory.appending(path: "agent.log"), encoding: .utf8)) ?? ""
     return text.split(separator: "\n").suffix(40).joined(separator: "\n")

@@ -31,6 +31,8 @@ struct ApplySuite {
     let begin = Date()
     try agent.post(target)
     try fleet.wait(for: agent, count: Self.services)
+    sleep(2)
+    try agent.requireAlive()
     let seconds = try fleet.lastStart(byAgent: true).timeIntervalSince(begin)
     progress("agent: \(Self.services) services in \(Report.number(seconds)) s")
     return seconds

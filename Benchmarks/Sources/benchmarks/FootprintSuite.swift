@@ -17,6 +17,7 @@ struct FootprintSuite {
     try agent.post(try fleet.target(services: 2))
     try fleet.wait(for: agent, count: 2)
     sleep(Self.settleSeconds)
+    try agent.requireAlive()
     progress("idle for \(setting.idleSeconds) s")
     let before = try wakeUps(agent.identifier)
     let begin = ContinuousClock.now

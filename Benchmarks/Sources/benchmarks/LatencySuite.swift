@@ -21,9 +21,15 @@ struct LatencySuite {
     try agent.post(try fleet.target(services: Self.services))
     try fleet.wait(for: agent, count: Self.services)
     sleep(5)
-    guard let status = LoopbackClient.request("GET", "/v2/state/status", port: agent.port),
-      status.status == 200
-    else { throw Failure("GET /v2/state/status is not answered with 200") }
+    try agent.requireAlive()
+    guard let status = LoopbackClient.request("GET", "/v2/state/status", port: agent.port) else {
+      throw Failure("GET /v2/state/status: no answer\n\(agent.logTail)")
+    }
+    guard status.status == 200 else {
+      throw Failure(
+        "GET /v2/state/status: \(status.status) \(String(decoding: status.body, as: UTF8.self))\n\(agent.logTail)"
+      )
+    }
     let nginx = try Nginx(setting, port: 18_585, status: status.body)
     defer { nginx.stop() }
 
