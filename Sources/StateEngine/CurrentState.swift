@@ -27,6 +27,8 @@ public final class CurrentState {
   public private(set) var hasExtraFirmwareVolume = false
   /// Goes up with every change of anything here.
   public private(set) var revision: UInt64 = 0
+  /// Called when a transient status has changed, which no reading of the engine will tell.
+  var onChange: () -> Void = {}
   /// True once everything has been read since the engine was last out of sight.
   public private(set) var isComplete = false
 
@@ -73,12 +75,14 @@ public final class CurrentState {
       dirtyContainers.insert(id)
     }
     revision += 1
+    onChange()
   }
 
   /// The status of a service that has no container yet.
   func setStatus(_ status: ServiceStatus?, of key: ServiceKey) {
     installing[key] = status
     revision += 1
+    onChange()
   }
 
   /// Services that are being installed and have no container.

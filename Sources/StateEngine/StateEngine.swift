@@ -53,6 +53,7 @@ public final class StateEngine {
   private var resyncTimer: LoopTimer?
   private var inFlight: [String: InFlight] = [:]
   private var appDelays: [Int: RetryDelay] = [:]
+  private var repeats: [String: (planned: PlannedStep, count: Int)] = [:]
   private var deviceDelay: RetryDelay
   private var engineDelay = RetryDelay(limit: .seconds(30))
   private var isTargetSet = false
@@ -65,6 +66,9 @@ public final class StateEngine {
   /// Everything is read again this often, in case an event was lost.
   private static let resyncInterval = Duration.seconds(900)
   private static let resyncTolerance = Duration.seconds(120)
+
+  /// Times that one step may be planned in a row before it counts as failing.
+  private static let repeatLimit = 5
 
   private struct InFlight {
     let appId: Int?
@@ -90,6 +94,7 @@ public final class StateEngine {
       engine: engine, current: current, images: images, locks: locks, store: store, host: host,
       logger: logger)
     images.onChange = { [unowned self] in changed() }
+    current.onChange = { [unowned self] in changed() }
     executor.onHandover = { [unowned self] in wake.set() }
   }
 
@@ -153,7 +158,7 @@ public final class StateEngine {
   }
 
   /// True while there is something to do, waits and delays included.
-  public var isApplying: Bool { !isSettled }
+  public var isApplying: Bool { isTargetSet && !isSettled }
 
   // MARK: The loop
 
@@ -265,6 +270,7 @@ public final class StateEngine {
     let subject = planned.subject
     guard inFlight[subject] == nil else { return false }
     if planned.step.endsWork, inFlight.values.contains(where: { $0.appId == planned.appId }) { return false }
+    guard isProgress(planned, subject) else { return false }
     decisions.note(planned, at: .read())
     let task = Task {
       do throws(StepError) {
@@ -280,7 +286,25 @@ public final class StateEngine {
     return true
   }
 
+  /// A step that is planned again and again although it was done each time does not bring the
+  /// device forward; from then on its app waits between two tries, as after a failure.
+  private func isProgress(_ planned: PlannedStep, _ subject: String) -> Bool {
+    guard let last = repeats[subject], last.planned == planned, last.count >= Self.repeatLimit else {
+      return true
+    }
+    repeats[subject] = (planned, Self.repeatLimit - 1)
+    failed(planned, .failed("done \(Self.repeatLimit) times and still needed (\(planned.reason))"))
+    return false
+  }
+
   private func completed(_ planned: PlannedStep) {
+    // A pull counts its failures itself.
+    if case .fetch = planned.step {
+    } else {
+      let subject = planned.subject
+      let count = repeats[subject].map { $0.planned == planned ? $0.count + 1 : 1 } ?? 1
+      repeats[subject] = (planned, count)
+    }
     switch planned.step {
     case .updateCommit(let appId, let commit): commits[appId] = commit
     case .ensureSupervisorNetwork, .ensureExtraFirmwareVolume: deviceDelay.succeed()
@@ -316,6 +340,7 @@ public final class StateEngine {
   private func settle(started: Int) {
     let isDone = plan.isSettled && inFlight.isEmpty && started == 0
     for (appId, progress) in plan.apps where progress.isSettled { appDelays[appId] = nil }
+    if isDone { repeats = [:] }
     guard isDone != isSettled else { return }
     isSettled = isDone
     if isDone {
@@ -350,7 +375,9 @@ public final class StateEngine {
       case .connected, .gap:
         current.invalidate()
         wake.set()
-      case .disconnected(let error): noteEngineProblem(error)
+      case .disconnected:
+        current.invalidate()
+        wake.set()
       case .event(let event):
         if current.note(event) { wakeForEvent() }
         noteExit(event)
@@ -428,7 +455,7 @@ nonisolated extension Step {
   /// Steps that may only be done when nothing else of the app is under way.
   var endsWork: Bool {
     switch self {
-    case .releaseLock, .updateCommit, .takeLock: true
+    case .releaseLock, .updateCommit: true
     default: false
     }
   }
