@@ -31,7 +31,7 @@ public nonisolated struct LineLogHandler: LogHandler {
   /// The level in brackets, padded to ten columns, then the text.
   static func text(level: Logger.Level, message: String) -> [UInt8] {
     var bytes = Array("[\(level == .warning ? "warn" : level.rawValue)]".utf8)
-    while bytes.count < 10 { bytes.append(0x20) }
+    repeat { bytes.append(0x20) } while bytes.count < 10
     for byte in message.utf8 { bytes.append(byte < 0x20 && byte != 0x09 ? 0x20 : byte) }
     bytes.append(0x0A)
     return bytes

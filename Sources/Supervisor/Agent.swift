@@ -83,6 +83,9 @@ public final class Agent {
     engineAddress = options.engineAddress(environment)
     logger.notice("Supervisor v\(AgentVersion.text) starting up...")
     facts = HostFacts(paths: paths, logger: logger)
+    // The last good copy of config.json stands beside the database; where the directory cannot be
+    // made, opening the database says so.
+    try? DurableFile.makeDirectories(for: paths.database)
     let file: ConfigFile
     do throws(ConfigFileError) { file = try ConfigFile(paths: paths, logger: logger) } catch {
       throw StartFailure(text: error.message)
