@@ -108,6 +108,7 @@ let package = Package(
     .tests("EventLoop", ["TestSupport", "CSystemd", "loop-probe"]),
     .tests("HTTP", ["TestSupport", "EventLoop", "CSystemd"]),
     .tests("HTTPClient", ["TestSupport", "EventLoop", "CSystemd"]),
+    .tests("Logs", [.product(name: "Logging", package: "swift-log")]),
     .tests("Database"),
     .tests("Model", ["JSON"], exclude: ["Golden"]),
     .tests("Engine", ["TestSupport", "EventLoop", "HTTPClient", "JSON"]),
