@@ -84,6 +84,8 @@ extension EventLoop {
     public func cancel() {
       guard let loop else { return }
       self.loop = nil
+      // The owner may have closed the descriptor, and another watch may have its number by now.
+      guard loop.slots[Int(descriptor)].registration == registration else { return }
       loop.slots[Int(descriptor)].watch = nil
       if !kernelInterest.isEmpty {
         _ = csystemd_epoll_control(loop.descriptor, EPOLL_CTL_DEL, descriptor, 0, 0)
