@@ -139,6 +139,12 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def usual_limits():
+    """The limits of a login or a service: the agent has to raise them itself."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+
+
 class Agent:
     """One agent: own directories, own port. It can be started again on the same directories."""
 
@@ -146,8 +152,10 @@ class Agent:
         base = os.path.join(required("SUPERVISOR_TEST_DIRECTORY"), "agents")
         os.makedirs(base, exist_ok=True)
         self.directory = tempfile.mkdtemp(prefix=f"{next(_numbers)}-", dir=base)
-        for name in ("host/tmp", "boot", "state", "data"):
+        for name in ("host/tmp", "host/etc", "boot", "state", "data"):
             os.makedirs(os.path.join(self.directory, name))
+        with open(self.path("host/etc/os-release"), "w", encoding="utf-8") as file:
+            file.write('PRETTY_NAME="Test OS 1.0"\nVERSION_ID="1.0"\n')
         self.config = self.path("boot/config.json")
         if config is not None:
             with open(self.config, "w", encoding="utf-8") as file:
@@ -180,17 +188,20 @@ class Agent:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "LOG_LEVEL": "debug",
                      **(environment or {})},
-                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 524288)))
+                preexec_fn=usual_limits)
         if wait:
             wait_until(self.answers, "the agent answers /ping", seconds=20)
         return self
 
-    def answers(self):
+    def assert_alive(self):
         if self.process.poll() is not None:
-            raise AssertionError(f"the agent ended with status {self.process.returncode}:\n{self.log}")
+            raise AssertionError(f"the agent ended with status {self.process.returncode}")
+
+    def answers(self):
+        self.assert_alive()
         try:
             return self.get("/ping", timeout=2).text == "OK"
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
 
     def wait_for_end(self, seconds=20):
@@ -237,6 +248,11 @@ class Agent:
                 if name == field:
                     return int(value.split()[0])
         raise AssertionError(f"no {field}")
+
+    def memory(self):
+        """Fields of smaps_rollup, in kB."""
+        with open(f"/proc/{self.process.pid}/smaps_rollup", encoding="utf-8") as file:
+            return {line.split(":")[0]: int(line.split()[1]) for line in file if line.rstrip().endswith("kB")}
 
 
 COMMAND = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done"]
@@ -296,7 +312,8 @@ class DeviceTest(unittest.TestCase):
         def settled():
             try:
                 status = agent.status()
-            except OSError:
+            except (OSError, http.client.HTTPException):
+                agent.assert_alive()
                 return None
             if status["appState"] != "applied":
                 return None

@@ -18,15 +18,17 @@ class Convergence(DeviceTest):
         after = self.wait_for_services(agent, "one", "two")
         self.assertEqual(after["two"]["Id"], before["two"]["Id"])
 
-    def test_a_container_stopped_behind_its_back_is_started_again(self):
+    def test_a_container_stopped_behind_its_back_is_left_alone(self):
         agent = self.agent()
         agent.post_target(app(service("one")))
         before = self.wait_for_services(agent, "one")["one"]
         self.engine.request("POST", f"/containers/{before['Id']}/stop")
-        wait_until(
-            lambda: self.engine.service_containers(1).get("one", before)["State"]["StartedAt"]
-            != before["State"]["StartedAt"], "the service was started again")
-        self.wait_for_services(agent, "one")
+        wait_until(lambda: [row["status"] for row in agent.status()["containers"]] == ["exited"], "it has exited")
+        agent.post_target(app(service("one")) | app(service("two"), app_id=2))
+        wait_until(lambda: "two" in self.engine.service_containers(2), "the other app runs")
+        wait_until(lambda: agent.status()["appState"] == "applied", "the target is applied")
+        after = self.engine.service_containers(1)["one"]
+        self.assertEqual((after["Id"], after["State"]["Running"]), (before["Id"], False))
 
     def test_a_restart_of_the_agent_touches_no_container(self):
         agent = self.agent()

@@ -37,7 +37,8 @@ class Load(DeviceTest):
                 byte = text[sent:sent + 1] or b"x"
                 sent += 1
                 slow = [connection for connection in slow if self.feed(connection, byte)]
-                self.assertEqual(agent.get("/ping", timeout=1).text, "OK")
+                answer = agent.get("/ping", timeout=1)
+                self.assertEqual((answer.status, answer.text), (200, "OK"))
                 self.assertLess(agent.process_status("RssAnon"), ANONYMOUS_LIMIT_KB)
                 time.sleep(1)
         finally:

@@ -25,6 +25,7 @@ class TargetState(DeviceTest):
             "io.balena.service-id": "1", "io.balena.service-name": "one", "my.label": "x"})
         environment = dict(entry.split("=", 1) for entry in one["Config"]["Env"])
         expected = {"COLOUR": "green", "BALENA": "1", "RESIN": "1", "USER": "root",
+                    "BALENA_HOST_OS_VERSION": "Test OS 1.0",
                     "BALENA_SERVICE_HANDOVER_COMPLETE_PATH": "/tmp/balena/handover-complete",
                     "RESIN_SERVICE_KILL_ME_PATH": "/tmp/balena/handover-complete"}
         for prefix in ("BALENA", "RESIN"):
