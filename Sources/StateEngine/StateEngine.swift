@@ -48,6 +48,7 @@ public final class StateEngine {
   weak var host: (any StateEngineHost)?
 
   private let wake = WakeSignal()
+  private var lastProgress = MonotonicTime.read()
   private var wakeTimer: LoopTimer?
   private var eventTimer: LoopTimer?
   private var resyncTimer: LoopTimer?
@@ -160,12 +161,20 @@ public final class StateEngine {
   /// True while there is something to do, waits and delays included.
   public var isApplying: Bool { isTargetSet && !isSettled }
 
+  /// Nothing to do, a download under way, or some sign of life within twice the poll interval:
+  /// a look, a step, a try (http-api 7). Telling a hang from a long wait is what it is for.
+  public var isAlive: Bool {
+    guard isApplying, images.downloading.isEmpty, let host else { return true }
+    return MonotonicTime.read() - lastProgress < host.pollInterval * 2
+  }
+
   // MARK: The loop
 
   private func run() async {
     wake.set()
     while !Task.isCancelled {
       await wake.wait()
+      lastProgress = .read()
       do throws(EngineError) {
         try await look()
         if engineProblem != nil {

@@ -158,7 +158,7 @@ extension Agent: @MainActor DeviceAPIHost {
   public var architecture: String { facts.architecture }
 
   /// An unmanaged device is always healthy (http-api 7).
-  public var isHealthy: Bool { true }
+  public var isHealthy: Bool { settings.isUnmanaged || stateEngine?.isAlive ?? true }
 }
 
 extension Settings {

@@ -31,7 +31,7 @@ public final class Agent {
   private var memoryRelease: LoopTimer?
   private(set) var listenPort = 48484
 
-  private var stateEngine: StateEngine?
+  private(set) var stateEngine: StateEngine?
   private var api: DeviceAPI?
   private var server: Server?
 
@@ -130,7 +130,7 @@ public final class Agent {
 
     stateEngine.onChange = { [unowned self] in reportLater() }
     stateEngine.start()
-    serviceManager.startWatchdog { true }
+    serviceManager.startWatchdog { [unowned self] in isHealthy }
     serviceManager.notifyReady()
     reportLater()
   }
