@@ -136,8 +136,8 @@ public final class Agent {
   }
 
   private func listenSockets(_ environment: [String: String]) throws(StartFailure) -> [ListenSocket] {
-    let passed = serviceManager.takePassedSockets()
-    if !passed.isEmpty { return passed.map { .descriptor($0) } }
+    let passed = ListenSocket.passedBySystemd()
+    if !passed.isEmpty { return passed }
     guard let text = options.listenAddress(environment) else {
       listenPort = settings.effectiveListenPort
       guard let port = UInt16(exactly: listenPort) else {

@@ -2,9 +2,9 @@ import CSystemd
 import EventLoop
 import Glibc
 
-/// The service manager's side of the process: readiness, watchdog, status, passed sockets.
+/// The service manager's side of the process: readiness, watchdog, status.
 ///
-/// Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3). Without a manager every
+/// Source: sd_notify(3), sd_watchdog_enabled(3). Without a manager every
 /// call does nothing.
 public final class ServiceManager {
   private var watchdogTimer: LoopTimer?
@@ -32,12 +32,5 @@ public final class ServiceManager {
       if isHealthy() { sd_notify(0, "WATCHDOG=1") }
       watchdogTimer?.restart(after: interval)
     }
-  }
-
-  /// Listening sockets that the manager opened for us, in its order.
-  public func takePassedSockets() -> [Int32] {
-    let count = sd_listen_fds(1)
-    guard count > 0 else { return [] }
-    return (0..<count).map { 3 + $0 }.filter { sd_is_socket($0, 0, Int32(SOCK_STREAM.rawValue), 1) > 0 }
   }
 }
