@@ -45,7 +45,7 @@ public final class CurrentState {
   private let engine: EngineClient
   private let logger: Logger
 
-  private static let goneLimit = 64
+  private static let goneLimit = 256
   private static let supervisedLabels = ["io.balena.supervised", "io.resin.supervised"]
   private static let extraFirmwareVolume = "extra-firmware"
 
@@ -72,7 +72,7 @@ public final class CurrentState {
     if let status {
       services[id]?.container?.status = status
     } else {
-      dirtyContainers.insert(id)
+      invalidate(container: id)
     }
     revision += 1
     onChange()
@@ -101,13 +101,11 @@ public final class CurrentState {
 
   /// A step of our own has removed the container. Ids are never used again, so an inspection
   /// that is still under way cannot bring it back.
-  func forget(container id: String) {
-    gone.append(id)
-    if gone.count > Self.goneLimit { gone.removeFirst() }
-    remove(id)
-  }
+  func forget(container id: String) { remove(id) }
 
   private func remove(_ id: String) {
+    gone.append(id)
+    if gone.count > Self.goneLimit { gone.removeFirst() }
     if services.removeValue(forKey: id) != nil { revision += 1 }
     dirtyContainers.remove(id)
     statuses[id] = nil
@@ -118,11 +116,26 @@ public final class CurrentState {
     needsContainers || needsNetworks || needsVolumes || needsImages || !dirtyContainers.isEmpty
   }
 
+  /// A step of ours has changed something since the last reading began.
+  private(set) var hasOwnChanges = false
+
   /// A step of our own touched the container; the event may not be here yet.
-  func invalidate(container id: String) { dirtyContainers.insert(id) }
-  func invalidateNetworks() { needsNetworks = true }
-  func invalidateVolumes() { needsVolumes = true }
-  func invalidateImages() { needsImages = true }
+  func invalidate(container id: String) {
+    dirtyContainers.insert(id)
+    hasOwnChanges = true
+  }
+  func invalidateNetworks() {
+    needsNetworks = true
+    hasOwnChanges = true
+  }
+  func invalidateVolumes() {
+    needsVolumes = true
+    hasOwnChanges = true
+  }
+  func invalidateImages() {
+    needsImages = true
+    hasOwnChanges = true
+  }
 
   /// Takes in an event.
   ///
@@ -167,12 +180,17 @@ public final class CurrentState {
   // MARK: Reading
 
   /// Reads what is out of date. Nothing is lost when it throws: the next call reads the same.
+  ///
+  /// A mark is taken off before its object is read: what is reported as changed while the
+  /// answer is under way is read once more.
   func refresh() async throws(EngineError) {
+    hasOwnChanges = false
     if needsContainers {
       needsContainers = false
       do throws(EngineError) {
-        dirtyContainers = try await listContainers()
-        for id in services.keys where !dirtyContainers.contains(id) { services[id] = nil }
+        let listed = try await listContainers()
+        for id in services.keys where !listed.contains(id) && !dirtyContainers.contains(id) { remove(id) }
+        dirtyContainers.formUnion(listed)
       } catch {
         needsContainers = true
         throw error
@@ -219,17 +237,18 @@ public final class CurrentState {
   private func refreshContainers() async throws(EngineError) {
     let ids = dirtyContainers
     guard !ids.isEmpty else { return }
+    dirtyContainers = []
     let inspections = ids.map { id in Inspection(id: id, engine: engine) }
     for inspection in inspections { await inspection.task?.value }
     var failure: EngineError?
     for inspection in inspections {
       let id = inspection.id
       if let container = inspection.container {
-        dirtyContainers.remove(id)
         take(container, container: id)
       } else if inspection.failure?.isNotFound == true {
         remove(id)
       } else {
+        dirtyContainers.insert(id)
         failure = inspection.failure ?? failure
       }
     }

@@ -35,6 +35,11 @@ public nonisolated enum SystemEvent: String, Sendable, CaseIterable {
   case releaseLocks = "Release update locks"
   case updateLocked = "updateLocked"
   case rebootScheduled = "Reboot scheduled"
+  case reboot = "Reboot"
+  case shutdown = "Shutdown"
+  case purge = "Purge data"
+  case purged = "Purge data success"
+  case purgeError = "Purge data error"
 
   /// The words that the user reads.
   public var humanName: String {
@@ -73,6 +78,11 @@ public nonisolated enum SystemEvent: String, Sendable, CaseIterable {
     case .releaseLocks: "Releasing update locks"
     case .updateLocked: "Updates are locked"
     case .rebootScheduled: "Reboot has been scheduled to apply changes"
+    case .reboot: "Rebooting"
+    case .shutdown: "Shutting down"
+    case .purge: "Purging data"
+    case .purged: "Purged data"
+    case .purgeError: "Error purging data"
     }
   }
 

@@ -145,6 +145,12 @@ extension Agent: @MainActor StateEngineHost {
     throw .failed("cannot reboot: no connection to the system bus \(paths.systemBusAddress)")
   }
 
+  public func powerOff() async throws(StepError) {
+    throw .failed("cannot power off: no connection to the system bus \(paths.systemBusAddress)")
+  }
+
+  public var isHostUpdatePending: Bool { paths.hostUpdateMarkers.contains { access($0, F_OK) == 0 } }
+
   // MARK: Log
 
   public func report(_ event: SystemEvent, text: String, isError: Bool) {

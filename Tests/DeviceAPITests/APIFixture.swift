@@ -108,6 +108,8 @@ final class FixtureHost: @MainActor StateEngineHost, @MainActor DeviceAPIHost {
   func nameExtraFirmwareVolume() throws(StepError) {}
   func scheduleReboot(service: String) throws(StepError) {}
   func reboot() async throws(StepError) {}
+  func powerOff() async throws(StepError) {}
+  var isHostUpdatePending: Bool { false }
   func report(_ event: SystemEvent, text: String, isError: Bool) {}
   func registryCredentials(registry: String) -> RegistryCredentials? { nil }
   func pathOnHost(_ path: String) -> String? { nil }

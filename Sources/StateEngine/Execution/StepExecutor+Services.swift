@@ -74,12 +74,14 @@ extension StepExecutor {
     do throws(EngineError) {
       if try await engine.startContainer(id) == .started { report(.serviceStarted, object: object(target)) }
     } catch {
-      var text = error.message
-      if error.statusCode == 500, text.hasSuffix("exec format error") {
-        text = "Application architecture incompatible with \(host.deviceType): exec format error"
+      var error = error
+      if error.statusCode == 500, error.message.hasSuffix("exec format error") {
+        error = EngineError(
+          kind: error.kind, call: error.call,
+          message: "Application architecture incompatible with \(host.deviceType): exec format error")
       }
-      report(.serviceStartError, object: object(target), cause: text)
-      throw .failed(text)
+      report(.serviceStartError, object: object(target), cause: error.message)
+      throw .engine(error)
     }
   }
 

@@ -44,6 +44,8 @@ final class StepExecutor {
   var handovers: [String: Task<Void, Never>] = [:]
   /// Called when a hand-over is complete.
   var onHandover: () -> Void = {}
+  /// Does the step `reboot`, which concerns the whole engine.
+  var reboot: () async throws(StepError) -> Void = {}
 
   init(
     engine: EngineClient, current: CurrentState, images: ImageManager, locks: UpdateLocks, store: Store,
@@ -86,7 +88,7 @@ final class StepExecutor {
     case .updateMetadata(let current, let target): try await rename(current, to: target)
     case .handover(let current, let target): try await handOver(current, to: target)
     case .requireReboot(_, let service): try host.scheduleReboot(service: service)
-    case .reboot: try await host.reboot()
+    case .reboot: try await reboot()
     case .updateCommit(let appId, let commit):
       do throws(DatabaseError) { try store.commits.set(commit, forApp: appId) } catch {
         throw .database(error)
@@ -196,6 +198,17 @@ final class StepExecutor {
     }
   }
 
+  /// Gives the firmware volume back empty: part of a purge (1.6).
+  func emptyExtraFirmwareVolume() async throws(StepError) {
+    defer { current.invalidateVolumes() }
+    try await call { () throws(EngineError) in
+      do throws(EngineError) { try await engine.removeVolume("extra-firmware") } catch  where error.isNotFound
+      {
+      }
+      _ = try await engine.createVolume(["Name": "extra-firmware"])
+    }
+  }
+
   private func ensureExtraFirmwareVolume() async throws(StepError) {
     defer { current.invalidateVolumes() }
     try await call { () throws(EngineError) in
@@ -212,7 +225,12 @@ public protocol StepHost: AnyObject {
   /// Removes `extra-firmware`'s absence from config.json: `os.kernel.extraFirmwareVol`.
   func nameExtraFirmwareVolume() throws(StepError)
   func scheduleReboot(service: String) throws(StepError)
+  /// Asks the system to reboot; returns when it has taken the request.
   func reboot() async throws(StepError)
+  /// Asks the system to power off; returns when it has taken the request.
+  func powerOff() async throws(StepError)
+  /// An update of the host waits for its verdict: a reboot now would undo it (1.7).
+  var isHostUpdatePending: Bool { get }
   /// A line for the user, in the words of `SystemEvent`.
   func report(_ event: SystemEvent, text: String, isError: Bool)
   /// The device's name at this moment, for new containers.

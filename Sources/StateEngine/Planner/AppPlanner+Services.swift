@@ -165,7 +165,9 @@ nonisolated extension AppPlanner {
   /// delete-then-download: when the old container is gone its image goes before the new one
   /// comes (state-engine 4.3).
   private mutating func removeOldImages(of target: Service) -> Outcome? {
-    guard target.updateStrategy == .deleteThenDownload, !input.keepImages else { return nil }
+    guard target.updateStrategy == .deleteThenDownload, !input.keepImages, intermediate == nil else {
+      return nil
+    }
     let allCurrent = input.current.flatMap(\.services)
     let allTargets = input.target.flatMap(\.services)
     let rows = ImageRules.unusedRows(in: input.images, current: allCurrent, target: allTargets).filter {

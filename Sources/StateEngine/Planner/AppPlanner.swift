@@ -13,6 +13,7 @@ nonisolated struct AppPlanner {
   let appId: Int
   let current: App?
   let target: App?
+  let intermediate: IntermediateTarget?
   var downloads: Downloads
 
   private(set) var steps: [PlannedStep] = []
@@ -39,6 +40,7 @@ nonisolated struct AppPlanner {
     self.appId = appId
     self.current = current
     self.target = target
+    intermediate = input.intermediate[appId]
     self.downloads = downloads
     let services = AppPlanner.withLegacyLabels(
       current: current?.plannedServices ?? [], target: target?.plannedServices ?? [])
@@ -127,7 +129,7 @@ nonisolated struct AppPlanner {
   private mutating func planLock() {
     guard !lockSeekers.isEmpty else { return }
     add(
-      .takeLock(appId: appId, services: serviceNames, force: input.force),
+      .takeLock(appId: appId, services: serviceNames, force: intermediate?.force ?? input.force),
       .rule(.lockNeeded(services: lockSeekers)))
   }
 
@@ -156,6 +158,7 @@ nonisolated struct AppPlanner {
   }
 
   private mutating func planLockRelease() {
+    guard intermediate == nil else { return }
     guard input.locks[appId] != nil || input.leftoverLocks.contains(appId) else { return }
     add(.releaseLock(appId: appId), .rule(.lockNoLongerNeeded))
   }
@@ -184,7 +187,7 @@ nonisolated struct AppPlanner {
     }
     for network in current?.networks ?? [] { add(.removeNetwork(network), .rule(.appNotInTarget)) }
     guard steps.isEmpty else { return }
-    if !input.keepVolumes {
+    if intermediate != nil || !input.keepVolumes {
       for volume in current?.volumes ?? [] { add(.removeVolume(volume), .rule(.appNotInTarget)) }
     }
     guard steps.isEmpty else { return }

@@ -75,7 +75,8 @@ public nonisolated enum Planner {
 
   private static func planApps(_ input: PlannerInput, into plan: inout Plan) {
     let current = Dictionary(input.current.map { ($0.appId, $0) }) { first, _ in first }
-    let target = Dictionary(input.target.map { ($0.appId, $0) }) { first, _ in first }
+    var target = Dictionary(input.target.map { ($0.appId, $0) }) { first, _ in first }
+    for (appId, intermediate) in input.intermediate { target[appId] = intermediate.app }
     let both = current.keys.filter { target[$0] != nil }.sorted()
     let removed = current.keys.filter { target[$0] == nil }.sorted()
     let added = target.keys.filter { current[$0] == nil }.sorted()
@@ -103,6 +104,7 @@ public nonisolated enum Planner {
         if case .removeImage(let row, _) = step.step { row } else { nil }
       })
     let unused = ImageRules.unusedRows(in: input.images, current: current, target: target).filter { row in
+      if let appId = row.appId, input.intermediate[appId] != nil { return false }
       let isSettled = row.appId.flatMap { plan.apps[$0] }?.isSettled ?? true
       return isSettled && !early.contains(row)
         && !input.downloading.contains { ImageName.isSame($0, row.name) }
@@ -127,7 +129,9 @@ public nonisolated enum Planner {
   /// A required reboot comes when nothing else is left: downloads, installs and the release of
   /// locks go first (state-engine 1.7).
   private static func planReboot(_ input: PlannerInput, into plan: inout Plan) {
-    guard input.reboot.isRequired, plan.steps.isEmpty, input.downloading.isEmpty else { return }
+    guard input.reboot.isRequired, plan.steps.isEmpty, input.downloading.isEmpty,
+      input.intermediate.isEmpty
+    else { return }
     let isQuiet = plan.apps.values.allSatisfy { progress in
       progress.isSettled || progress.waiting.allSatisfy { $0.cause.endsOnlyByChangeFromOutside }
     }

@@ -37,7 +37,24 @@ public nonisolated struct PlannerInput: Sendable {
   /// Apps that are left alone: their last round failed and is not due again, or still runs.
   public var pausedApps: Set<Int> = []
 
+  /// By app id: what counts instead of the app's target while an action of the API is under way.
+  public var intermediate: [Int: IntermediateTarget] = [:]
+
   public init() {}
+}
+
+/// An app's target while an action of the API is under way (state-engine 1.6). Its images stay,
+/// its locks are kept to the end of the action, and nothing is rejected.
+public nonisolated struct IntermediateTarget: Sendable, Hashable {
+  /// nil: the app goes as a whole, with its volumes.
+  public var app: App?
+  /// Take update locks even from those who hold them.
+  public var force: Bool
+
+  public init(app: App?, force: Bool) {
+    self.app = app
+    self.force = force
+  }
 }
 
 /// The reboot breadcrumb (state-engine 1.7).

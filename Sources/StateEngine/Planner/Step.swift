@@ -124,6 +124,8 @@ public nonisolated enum Reason: Sendable, Hashable {
     case handedOver
     case rebootLabel
     case rebootScheduled
+    /// A call of the API.
+    case requested(String)
   }
 }
 
@@ -170,6 +172,7 @@ nonisolated extension Reason.Rule: CustomStringConvertible {
     case .duplicateContainer(let newest): "container \(newest) replaced it"
     case .handedOver: "the hand-over is complete"
     case .rebootLabel: "the service asks for a reboot before it starts"
+    case .requested(let call): "\(call) was asked for through the API"
     case .rebootScheduled: "a reboot is scheduled and nothing else is to be done"
     }
   }

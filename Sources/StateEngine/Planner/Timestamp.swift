@@ -1,7 +1,7 @@
 /// A point in wall-clock time as the engine writes it (RFC 3339), in UTC.
 ///
 /// Texts do not compare: the engine drops trailing zeros of the fraction.
-public nonisolated struct Timestamp: Sendable, Hashable, Comparable {
+public nonisolated struct Timestamp: Sendable, Hashable, Comparable, CustomStringConvertible {
   /// Since 1970-01-01T00:00:00Z.
   public var seconds: Int64
   public var nanoseconds: Int32
@@ -33,6 +33,28 @@ public nonisolated struct Timestamp: Sendable, Hashable, Comparable {
 
   public static func < (a: Timestamp, b: Timestamp) -> Bool {
     (a.seconds, a.nanoseconds) < (b.seconds, b.nanoseconds)
+  }
+
+  /// `YYYY-MM-DDThh:mm:ssZ`, without the fraction.
+  public var description: String {
+    func pad(_ number: Int64, _ width: Int = 2) -> String {
+      let digits = String(number)
+      return String(repeating: "0", count: max(0, width - digits.count)) + digits
+    }
+    var days = seconds / 86400
+    if seconds % 86400 < 0 { days -= 1 }
+    let time = seconds - days * 86400
+    // The inverse of `daysSinceEpoch`, in eras of 400 years that begin in March.
+    let shifted = days + 719_468
+    let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097
+    let day = shifted - era * 146_097
+    let year = (day - day / 1460 + day / 36524 - day / 146_096) / 365
+    let dayOfYear = day - (365 * year + year / 4 - year / 100)
+    let month = (5 * dayOfYear + 2) / 153
+    let isNextYear = month >= 10
+    let date =
+      "\(pad(year + era * 400 + (isNextYear ? 1 : 0), 4))-\(pad(month < 10 ? month + 3 : month - 9))-\(pad(dayOfYear - (153 * month + 2) / 5 + 1))"
+    return "\(date)T\(pad(time / 3600)):\(pad(time / 60 % 60)):\(pad(time % 60))Z"
   }
 
   /// Days of the proleptic Gregorian calendar, counted in years that begin in March, so that
