@@ -99,7 +99,9 @@ let package = Package(
 
     // Tests. `TestSupport` drives the loop's descriptor from the stock main queue.
     .target(
-      name: "TestSupport", dependencies: ["EventLoop", "CSystemd"], path: "Tests/TestSupport",
+      name: "TestSupport",
+      dependencies: ["EventLoop", "CSystemd", .product(name: "Logging", package: "swift-log")],
+      path: "Tests/TestSupport",
       swiftSettings: strictSettings),
     .executableTarget(
       name: "loop-probe", dependencies: ["EventLoop", "CSystemd"], path: "Tests/LoopProbe",
@@ -109,10 +111,10 @@ let package = Package(
     .tests("HTTP", ["TestSupport", "EventLoop", "CSystemd"]),
     .tests("HTTPClient", ["TestSupport", "EventLoop", "CSystemd"]),
     .tests("Logs", [.product(name: "Logging", package: "swift-log")]),
-    .tests("Database"),
+    .tests("Database", ["TestSupport"]),
     .tests("Model", ["JSON"], exclude: ["Golden"]),
     .tests("Engine", ["TestSupport", "EventLoop", "HTTPClient", "JSON"]),
-    .tests("HostConfiguration", ["JSON"]),
+    .tests("HostConfiguration", ["JSON", "TestSupport"]),
     .tests("StateEngine", ["Model", "JSON", "TestSupport"]),
     .tests(
       "DeviceAPI",

@@ -1,5 +1,6 @@
 import CSQLite
 import Database
+import TestSupport
 import Testing
 
 @Suite("Memory of the store")

@@ -1,5 +1,6 @@
 import Database
 import Glibc
+import TestSupport
 import Testing
 
 @Suite("Store: opening, damage and unwritable places")

@@ -1,6 +1,7 @@
 import Database
 import HostConfiguration
 import JSON
+import TestSupport
 import Testing
 
 @Suite("Device configuration")

@@ -3,6 +3,7 @@ import EventLoop
 import Glibc
 import HostConfiguration
 import JSON
+import TestSupport
 import Testing
 
 @Suite("Edits of config.json by others")

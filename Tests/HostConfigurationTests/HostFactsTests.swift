@@ -1,5 +1,6 @@
 import Glibc
 import HostConfiguration
+import TestSupport
 import Testing
 
 @Suite("Facts of the host")

@@ -2,6 +2,7 @@ import Database
 import Glibc
 import HostConfiguration
 import JSON
+import TestSupport
 import Testing
 
 @Suite("Settings")

@@ -2,6 +2,7 @@ import Database
 import HostConfiguration
 import JSON
 import Model
+import TestSupport
 import Testing
 
 @Suite("The stored target as values")

@@ -1,15 +1,15 @@
-import Database
 import Glibc
-import Logging
+public import Logging
 
-let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+/// Logs nothing.
+public let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
 /// A directory that is deleted, with everything in it, together with its owner.
-final class Scratch {
-  nonisolated let path: String
+public final class Scratch {
+  public nonisolated let path: String
 
-  init() {
-    var template = Array("/tmp/database-test-XXXXXX".utf8CString)
+  public init() {
+    var template = Array("/tmp/supervisor-test-XXXXXX".utf8CString)
     path =
       mkdtemp(&template) == nil
       ? "/tmp" : String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
@@ -17,11 +17,11 @@ final class Scratch {
 
   deinit { Self.delete(path) }
 
-  func file(_ name: String) -> String { "\(path)/\(name)" }
+  public func file(_ name: String) -> String { "\(path)/\(name)" }
 
-  var names: [String] { Self.names(in: path) }
+  public var names: [String] { Self.names(in: path) }
 
-  nonisolated static func names(in directory: String) -> [String] {
+  public nonisolated static func names(in directory: String) -> [String] {
     guard let listing = opendir(directory) else { return [] }
     defer { closedir(listing) }
     var names: [String] = []
@@ -44,7 +44,7 @@ final class Scratch {
   }
 }
 
-func contents(of path: String) -> [UInt8] {
+public func contents(of path: String) -> [UInt8] {
   guard let file = fopen(path, "r") else { return [] }
   defer { fclose(file) }
   var bytes: [UInt8] = []
@@ -56,35 +56,38 @@ func contents(of path: String) -> [UInt8] {
   }
 }
 
-func write(_ bytes: some Sequence<UInt8>, to path: String) {
+public func write(_ bytes: some Sequence<UInt8>, to path: String) {
   guard let file = fopen(path, "w") else { return }
   defer { fclose(file) }
   let bytes = Array(bytes)
   fwrite(bytes, 1, bytes.count, file)
 }
 
-func mode(of path: String) -> mode_t {
+public func mode(of path: String) -> mode_t {
   var status = stat()
   return stat(path, &status) == 0 ? status.st_mode & 0o777 : 0
 }
 
-/// A small tmpfs under the scratch directory, unmounted with its owner; needs root.
-final class SmallFileSystem {
-  nonisolated let path: String
-  let isMounted: Bool
+public func text(of path: String) -> String { String(decoding: contents(of: path), as: UTF8.self) }
 
-  init(in scratch: Scratch, kibibytes: Int) {
+public func write(_ text: String, to path: String) { write(text.utf8, to: path) }
+/// A small tmpfs under the scratch directory, unmounted with its owner; needs root.
+public final class SmallFileSystem {
+  public nonisolated let path: String
+  public let isMounted: Bool
+
+  public init(in scratch: Scratch, kibibytes: Int) {
     path = scratch.file("tmpfs")
     mkdir(path, 0o700)
     isMounted = mount("tmpfs", path, "tmpfs", 0, "size=\(kibibytes)k") == 0
   }
 
-  func makeReadOnly() -> Bool {
+  public func makeReadOnly() -> Bool {
     mount("tmpfs", path, nil, UInt(MS_REMOUNT | MS_RDONLY), nil) == 0
   }
 
   /// Writes a file until no byte is left.
-  func fill() {
+  public func fill() {
     let descriptor = open("\(path)/filler", O_WRONLY | O_CREAT, 0o600)
     let zeros = [UInt8](repeating: 0, count: 512)
     while write(descriptor, zeros, zeros.count) > 0 {}
@@ -92,16 +95,4 @@ final class SmallFileSystem {
   }
 
   deinit { umount2(path, Int32(MNT_DETACH)) }
-}
-
-func app(_ uuid: String, id: Int = 1, source: String = "local", appClass: String = "fleet") -> StoredApp {
-  StoredApp(
-    uuid: uuid, source: source, appId: id, name: "app \(uuid)", appClass: appClass, releaseId: 7,
-    commit: "c0ffee", services: #"[{"serviceName":"web"}]"#, networks: #"{"b":{},"a":{}}"#, volumes: "{}")
-}
-
-func image(_ name: String, engineId: String? = nil, commit: String = "c0ffee") -> StoredImage {
-  StoredImage(
-    name: name, appId: 1, appUuid: "u", serviceId: 2, serviceName: "web", imageId: 3, releaseId: 4,
-    commit: commit, engineId: engineId)
 }
