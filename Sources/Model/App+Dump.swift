@@ -37,7 +37,7 @@ nonisolated extension Service {
     members["commit"] = JSON(commit)
     members["imageName"] = .string(imageName)
     if config.image.hasPrefix("sha256:") { members["dockerImageId"] = .string(config.image) }
-    members["dependsOn"] = JSON(dependsOn)
+    members["dependsOn"] = JSON(dependencies.map(\.service))
     members["config"] = .object(config.dump)
     return .object(members)
   }

@@ -45,8 +45,8 @@ public nonisolated struct Service: Sendable, Hashable {
   /// Normalised image reference. Of a current service: the name the image table knows,
   /// else the engine's image id.
   public var imageName: String
-  /// Service names that have to be started first; target services only.
-  public var dependsOn: [String]
+  /// What has to be reached before the start; target services only.
+  public var dependencies: [Dependency]
   public var config: ServiceConfig
   /// Set for a current service, nil for a target.
   public var container: Container?
@@ -63,10 +63,12 @@ public nonisolated struct Service: Sendable, Hashable {
     /// `State.Error` of the engine: why the last start failed.
     public var startError: String
     public var exitCode: Int?
+    /// nil when the container has no health check.
+    public var health: ContainerHealth?
 
     public init(
       id: String, name: String, createdAt: String, startedAt: String? = nil, status: ServiceStatus,
-      startError: String = "", exitCode: Int? = nil
+      startError: String = "", exitCode: Int? = nil, health: ContainerHealth? = nil
     ) {
       self.id = id
       self.name = name
@@ -75,12 +77,13 @@ public nonisolated struct Service: Sendable, Hashable {
       self.status = status
       self.startError = startError
       self.exitCode = exitCode
+      self.health = health
     }
   }
 
   public init(
     appId: Int, appUuid: String?, name: String, serviceId: Int, imageId: Int, releaseId: Int,
-    commit: String?, imageName: String, dependsOn: [String] = [], config: ServiceConfig,
+    commit: String?, imageName: String, dependencies: [Dependency] = [], config: ServiceConfig,
     container: Container? = nil
   ) {
     self.appId = appId
@@ -91,10 +94,15 @@ public nonisolated struct Service: Sendable, Hashable {
     self.releaseId = releaseId
     self.commit = commit
     self.imageName = imageName
-    self.dependsOn = dependsOn
+    self.dependencies = dependencies
     self.config = config
     self.container = container
   }
+}
+
+/// What the engine found by a container's health check.
+public nonisolated enum ContainerHealth: String, Sendable, Hashable {
+  case starting, healthy, unhealthy
 }
 
 /// Status texts of a service (state-engine 7.4). The engine's own texts pass through.

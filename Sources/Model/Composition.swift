@@ -38,7 +38,7 @@ nonisolated struct Composition {
 
   mutating func note(_ text: String) { notes.append("\(text) (service \(serviceName))") }
 
-  private mutating func noteInvalid(_ key: String, _ value: JSON) {
+  mutating func noteInvalid(_ key: String, _ value: JSON) {
     note("Ignoring invalid value of \(key): \(value)")
   }
 

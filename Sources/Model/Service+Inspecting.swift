@@ -51,7 +51,9 @@ nonisolated extension Service.Container {
       id: id, name: name, createdAt: inspect["Created"]?.stringValue ?? "",
       // The engine's zero time: never started.
       startedAt: startedAt?.hasPrefix("0001-") == true ? nil : startedAt, status: status,
-      startError: state["Error"]?.stringValue ?? "", exitCode: state["ExitCode"]?.intValue)
+      startError: state["Error"]?.stringValue ?? "", exitCode: state["ExitCode"]?.intValue,
+      // `none` and `` mean that there is no check.
+      health: state["Health"]?["Status"]?.stringValue.flatMap(ContainerHealth.init(rawValue:)))
   }
 }
 

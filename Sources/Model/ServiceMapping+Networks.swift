@@ -2,22 +2,22 @@ import JSON
 
 // Networks, network mode and dependencies of a service (target-state 3.6 and 3.11).
 nonisolated extension ServiceMapping {
-  /// - Returns: the services that have to be started first.
-  mutating func mapNetworks(_ config: inout ServiceConfig) -> [String] {
-    var dependsOn = mapDependencies()
+  /// - Returns: what has to be reached before the start.
+  mutating func mapNetworks(_ config: inout ServiceConfig) -> [Dependency] {
+    var dependencies = composition.dependencies()
     let named = mapNamedNetworks()
     var endpoints: [String: NetworkEndpoint] = [:]
     for (name, endpoint) in named { endpoints[engineName(name)] = endpoint }
 
-    switch networkMode() {
+    switch composition.networkMode() {
     case .plain(let mode): config.networkMode = mode
     case .service(let name):
       config.networkMode = "service:" + name
-      if !dependsOn.contains(name) { dependsOn.append(name) }
+      if !dependencies.contains(where: { $0.service == name }) { dependencies.append(Dependency(name)) }
     case .network(let name):
       config.networkMode = engineName(name)
       endpoints[engineName(name)] = NetworkEndpoint(aliases: [service.name])
-    case .unset:
+    case .unset, .container:
       let main = engineName(named.first?.name ?? "default")
       config.networkMode = main
       if named.isEmpty { endpoints[main] = NetworkEndpoint(aliases: [service.name]) }
@@ -28,7 +28,7 @@ nonisolated extension ServiceMapping {
     config.dnsSearch = composition.textOrList("dnsSearch") ?? []
     config.dnsOpt = composition.list("dnsOpt") ?? []
     config.extraHosts = mapExtraHosts()
-    return dependsOn
+    return dependencies
   }
 
   /// `host:ip` or `host=ip`, or a map of one address or several for each host.
@@ -42,37 +42,6 @@ nonisolated extension ServiceMapping {
     return hosts.flatMap { host, value in
       (value.arrayValue ?? [value]).compactMap(Coercions.scalarText).map { "\(host):\($0)" }
     }
-  }
-
-  private enum Mode {
-    case unset
-    case plain(String)
-    case service(String)
-    case network(String)
-  }
-
-  private mutating func networkMode() -> Mode {
-    guard let text = composition.text("networkMode"), !text.isEmpty else { return .unset }
-    if ["host", "bridge", "none"].contains(text) { return .plain(text) }
-    if let name = Self.text(after: "service:", in: text), !name.isEmpty { return .service(name) }
-    if Self.text(after: "container:", in: text) != nil {
-      composition.note("A network_mode referencing a container is not supported. Ignoring.")
-      return .unset
-    }
-    return .network(text)
-  }
-
-  private static func text(after prefix: String, in text: String) -> String? {
-    let wanted = Array(prefix.utf8)
-    var rest = Array(text.utf8)[...]
-    while rest.count >= wanted.count {
-      if rest.starts(with: wanted) {
-        let name = rest.dropFirst(wanted.count).drop { $0 == 0x20 || $0 == 0x09 }
-        return String(decoding: name, as: UTF8.self)
-      }
-      rest = rest.dropFirst()
-    }
-    return nil
   }
 
   private func engineName(_ network: String) -> String { "\(app.uuid)_\(network)" }
@@ -103,17 +72,5 @@ nonisolated extension ServiceMapping {
       composition.note("Ignoring invalid value of networks: \(value)")
       return []
     }
-  }
-
-  /// A list of names, or the keys of a map.
-  private mutating func mapDependencies() -> [String] {
-    let names: [String]
-    if case .object(let object) = composition["dependsOn"] {
-      names = object.keys
-    } else {
-      names = composition.textOrList("dependsOn") ?? []
-    }
-    var seen: Set<String> = []
-    return names.filter { seen.insert($0).inserted }
   }
 }

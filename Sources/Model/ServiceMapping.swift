@@ -39,7 +39,7 @@ nonisolated struct ServiceMapping {
     mapResources(&config)
     mapSecurity(&config)
     try mapDevices(&config)
-    let dependsOn = mapNetworks(&config)
+    let dependencies = mapNetworks(&config)
     try mapPorts(&config)
     config.volumes = try mapVolumes()
     config.environment = mapEnvironment()
@@ -47,7 +47,7 @@ nonisolated struct ServiceMapping {
     return Service(
       appId: app.appId, appUuid: app.uuid, name: service.name, serviceId: service.serviceId,
       imageId: service.imageId, releaseId: release.id, commit: release.commit, imageName: imageName,
-      dependsOn: dependsOn, config: config)
+      dependencies: dependencies, config: config)
   }
 
   /// Identity, then service over composition, then image.

@@ -191,7 +191,7 @@ nonisolated extension Service {
       let name = serviceNames[String(config.networkMode.dropFirst(prefix.count))]
     {
       target.config.networkMode = "service:\(name)"
-      target.dependsOn = [name]
+      target.dependencies = [Dependency(name)]
     }
     return target
   }

@@ -19,7 +19,7 @@ import Testing
     let connections = JSONObject(service.networksToConnect.map { ($0.name, $0.endpoint) })
     #expect(JSON.object(connections) == golden.json["connect"] ?? [:])
     #expect(notes == golden.json["notes"]?.stringList ?? [])
-    #expect(service.dependsOn == golden.json["dependsOn"]?.stringList ?? [])
+    #expect(service.dependencies.map(\.description) == golden.json["dependencies"]?.stringList ?? [])
     #expect(service.containerName == "web_88_99_c0ffee01")
   }
 

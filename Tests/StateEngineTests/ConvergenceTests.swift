@@ -20,7 +20,7 @@ struct ConvergenceTests {
       let names = ["a", "b", "c", "d"].filter { _ in random.chance(75) }
       var services: [Service] = []
       for name in names {
-        let dependsOn = services.map(\.name).filter { _ in random.chance(25) }
+        let dependsOn = services.map { Dependency($0.name) }.filter { _ in random.chance(25) }
         let image = ["one", "two", "three", "oned", "x-oned", "twod"].randomElement(using: &random) ?? "one"
         var labels: [String: String] = [:]
         if random.chance(10) { labels["io.balena.update.requires-reboot"] = "1" }

@@ -58,7 +58,7 @@ func volume(_ name: String, app appId: Int = 1, version: Int = 0) -> Volume {
 
 func service(
   _ name: String, app appId: Int = 1, image: String = "one", release: Int = 1, variant: Int = 0,
-  strategy: UpdateStrategy? = nil, running: Bool = true, dependsOn: [String] = [],
+  strategy: UpdateStrategy? = nil, running: Bool = true, dependsOn: [Dependency] = [],
   networks: [String] = ["default"], volumes: [String] = [], labels: [String: String] = [:]
 ) -> Service {
   var labels = labels
@@ -71,7 +71,7 @@ func service(
   let index = Int(name.utf8.first ?? 0)
   return Service(
     appId: appId, appUuid: uuid(appId), name: name, serviceId: index, imageId: release * 1000 + index,
-    releaseId: release, commit: "commit\(release)", imageName: imageName(image), dependsOn: dependsOn,
+    releaseId: release, commit: "commit\(release)", imageName: imageName(image), dependencies: dependsOn,
     config: config)
 }
 
@@ -105,7 +105,7 @@ func container(
     createdAt: "2026-01-01T\(pad(createdAt / 3600)):\(pad(minutes)):\(pad(seconds))Z", status: status)
   service.config.image = image.map(engineId) ?? engineId(shortName(target.imageName))
   service.config.isRunning = status == .running || status == .stopping
-  service.dependsOn = []
+  service.dependencies = []
   return service
 }
 

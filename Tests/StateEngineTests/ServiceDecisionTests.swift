@@ -240,6 +240,52 @@ struct ServiceDecisionTests {
     #expect(plan([container(of: a, status: .installed)], [b, a]).steps.map(\.service) == ["b"])
   }
 
+  private func plan(
+    after dependency: Dependency, _ status: ServiceStatus, exitCode: Int? = nil,
+    health: ContainerHealth? = nil
+  ) -> Plan {
+    let a = service("a")
+    var current = container(of: a, status: status)
+    current.container?.exitCode = exitCode
+    current.container?.health = health
+    return plan([current], [service("b", dependsOn: [dependency]), a])
+  }
+
+  @Test func aDependencyOnHealthWaitsForTheHealthCheckToPass() {
+    let dependency = Dependency("a", .healthy)
+    for health in [nil, ContainerHealth.starting, .unhealthy] {
+      let waiting = plan(after: dependency, .running, health: health)
+      #expect(waiting.steps.isEmpty && waiting.waits(of: "b") == [.dependencies([dependency])])
+    }
+    #expect(plan(after: dependency, .running, health: .healthy).steps.map(\.service) == ["b"])
+    #expect(plan(after: dependency, .engine("exited"), exitCode: 0, health: .healthy).steps.isEmpty)
+  }
+
+  @Test func aDependencyOnCompletionWaitsForExitCodeZero() {
+    let dependency = Dependency("a", .completed)
+    #expect(plan(after: dependency, .running, exitCode: 0).waits(of: "b") == [.dependencies([dependency])])
+    #expect(plan(after: dependency, .engine("exited"), exitCode: 1).steps.isEmpty)
+    #expect(plan(after: dependency, .engine("exited"), exitCode: 0).steps.map(\.service) == ["b"])
+  }
+
+  @Test func aDependencyThatIsNotRequiredIsWaitedForWhileItCanBeMet() {
+    let healthy = Dependency("a", .healthy, isRequired: false)
+    #expect(plan(after: healthy, .running, health: .starting).steps.isEmpty)
+    #expect(plan(after: healthy, .running, health: .unhealthy).steps.map(\.service) == ["b"])
+    #expect(plan(after: healthy, .engine("exited"), health: .healthy).steps.map(\.service) == ["b"])
+    let completed = Dependency("a", .completed, isRequired: false)
+    #expect(plan(after: completed, .running).steps.isEmpty)
+    #expect(plan(after: completed, .engine("exited"), exitCode: 1).steps.map(\.service) == ["b"])
+  }
+
+  @Test func aDependencyOfAnotherReleaseIsNotYetHealthy() {
+    let a = service("a", release: 2, variant: 1)
+    var current = container(of: service("a"))
+    current.container?.health = .healthy
+    let result = plan([current], [service("b", dependsOn: [Dependency("a", .healthy)]), a])
+    #expect(result.steps.map(\.service) == ["a"])
+  }
+
   @Test func independentServicesStartTogether() {
     #expect(plan([], [service("a"), service("b")]).names == ["start", "start"])
   }

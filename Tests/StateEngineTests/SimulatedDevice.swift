@@ -393,7 +393,7 @@ struct SimulatedDevice {
   }
 
   private mutating func checkOrder(_ target: Service, _ services: [Service], _ planned: PlannedStep) {
-    for name in target.dependsOn {
+    for name in target.dependencies.map(\.service) {
       guard let dependency = services.first(where: { $0.name == name }) else { continue }
       let isMet = containers.contains { service in
         service.appId == target.appId && service.name == name && service.commit == dependency.commit

@@ -203,10 +203,27 @@ nonisolated extension AppPlanner {
     if let wait = missingImagesWait { return wait }
     if let cause = pendingComponents(of: target) { return .wait(cause) }
     let names = Set(targetServices.map(\.name))
-    let unmet = target.dependsOn.filter { names.contains($0) && !settledServices.contains($0) }
+    let unmet = target.dependencies.filter { names.contains($0.service) && !isMet($0) }
     guard !unmet.isEmpty else { return nil }
-    if unmet.allSatisfy(heldForReboot.contains) { heldForReboot.insert(target.name) }
+    if unmet.allSatisfy({ heldForReboot.contains($0.service) }) { heldForReboot.insert(target.name) }
     return .wait(.dependencies(unmet))
+  }
+
+  /// A dependency that need not be met is not waited for once its condition is out of reach: the
+  /// container failed, ended, or has no health check.
+  private func isMet(_ dependency: Dependency) -> Bool {
+    guard settledServices.contains(dependency.service) else { return false }
+    let container = survivors[dependency.service]?.container
+    let isRunning = container?.status == .running
+    switch dependency.condition {
+    case .started: return true
+    case .healthy:
+      if isRunning, container?.health == .healthy { return true }
+      return !dependency.isRequired && !(isRunning && container?.health == .starting)
+    case .completed:
+      guard container?.status == .engine("exited") else { return false }
+      return container?.exitCode == 0 || !dependency.isRequired
+    }
   }
 }
 

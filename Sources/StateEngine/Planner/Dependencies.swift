@@ -14,7 +14,7 @@ nonisolated struct Dependencies {
     var open: [String: Set<String>] = [:]
     var dependents: [String: [Int]] = [:]
     for (index, service) in services.enumerated() {
-      let needed = Set(service.dependsOn).intersection(names)
+      let needed = Set(service.dependencies.map(\.service)).intersection(names)
       open[service.name] = needed
       for name in needed { dependents[name, default: []].append(index) }
     }

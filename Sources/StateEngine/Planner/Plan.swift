@@ -48,7 +48,7 @@ public nonisolated struct Waiting: Sendable, Hashable {
     case imageBackOff(image: String)
     /// For the images of these services of the same app.
     case images(services: [String])
-    case dependencies([String])
+    case dependencies([Dependency])
     case dependencyCycle([String])
     case networks([String])
     case volumes([String])
@@ -75,7 +75,7 @@ nonisolated extension Waiting.Cause: CustomStringConvertible {
     case .downloadSlot(let image): "other downloads before that of \(image)"
     case .imageBackOff(let image): "the next try to download \(image)"
     case .images(let services): "the images of \(services.joined(separator: ", "))"
-    case .dependencies(let services): "\(services.joined(separator: ", ")) to start"
+    case .dependencies(let unmet): unmet.map(\.description).joined(separator: ", ")
     case .dependencyCycle(let services):
       "services that depend on each other in a circle: \(services.joined(separator: ", "))"
     case .networks(let names): "the networks \(names.joined(separator: ", "))"
