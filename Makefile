@@ -8,7 +8,7 @@ STRIPPED = .build/stripped/balena-supervisor
 LINTED = Package.swift Sources Tests Benchmarks
 
 .DEFAULT_GOAL = help
-.PHONY: help run build test lint format bench package clean
+.PHONY: help run build test torture lint format bench package clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,11 @@ build: ## Build the release binary
 test: ## Run every test, on a private engine, registries and journal
 	@scripts/install-dependencies build run test
 	@scripts/run-tests
+
+torture: ## A hundred random walks of targets, with kills, restarts and locks (WALKS=N SEED=N)
+	@scripts/install-dependencies build run test
+	@TORTURE_WALKS=$(or $(WALKS),100) TORTURE_SEED=$(or $(SEED),1) INTEGRATION_OPTIONS="-k Torture" \
+	  scripts/run-tests integration
 
 lint: ## Check the format of the sources
 	$(SWIFT) format lint --strict --recursive $(wildcard $(LINTED))

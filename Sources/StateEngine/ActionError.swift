@@ -24,7 +24,8 @@ public nonisolated enum ActionError: Error, Sendable {
   /// The answer is 423.
   public var isLock: Bool {
     switch self {
-    case .hostUpdatePending, .locks(.conflict), .locks(.busy): true
+    case .hostUpdatePending: true
+    case .locks(let error): error.isConflict
     default: false
     }
   }

@@ -33,8 +33,9 @@ extension StateEngine {
     else { return }
     let object = "\(service.name) \(service.config.image)"
     switch event.action {
-    case "die" where container.status != .stopping:
-      diedContainers.insert(event.id)
+    case "die":
+      // One that the agent stops does not restart.
+      if container.status != .stopping { diedContainers.insert(event.id) }
       host?.report(
         .serviceExit, text: SystemEvent.serviceExit.text(object: object, cause: nil), isError: false)
     case "start" where diedContainers.remove(event.id) != nil && container.status != .starting:

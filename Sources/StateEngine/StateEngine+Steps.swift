@@ -13,7 +13,11 @@ extension StateEngine {
     let subject = planned.subject
     guard inFlight[subject] == nil else { return false }
     if planned.step.endsWork, inFlight.values.contains(where: { $0.appId == planned.appId }) { return false }
-    guard isProgress(planned, subject) else { return false }
+    if let objection = progress.objection(to: planned) {
+      progress.retry(planned)
+      failed(planned, .failed(objection))
+      return false
+    }
     decisions.note(planned, at: .read())
     let task = Task {
       do throws(StepError) {
@@ -29,25 +33,8 @@ extension StateEngine {
     return true
   }
 
-  /// A step that is planned again and again although it was done each time does not bring the
-  /// device forward; from then on its app waits between two tries, as after a failure.
-  func isProgress(_ planned: PlannedStep, _ subject: String) -> Bool {
-    guard let last = repeats[subject], last.planned == planned, last.count >= Self.repeatLimit else {
-      return true
-    }
-    repeats[subject] = (planned, Self.repeatLimit - 1)
-    failed(planned, .failed("done \(Self.repeatLimit) times and still needed (\(planned.reason))"))
-    return false
-  }
-
   func completed(_ planned: PlannedStep) {
-    // A pull counts its failures itself.
-    if case .fetch = planned.step {
-    } else {
-      let subject = planned.subject
-      let count = repeats[subject].map { $0.planned == planned ? $0.count + 1 : 1 } ?? 1
-      repeats[subject] = (planned, count)
-    }
+    progress.completed(planned)
     switch planned.step {
     case .updateCommit(let appId, let commit): commits[appId] = commit
     case .ensureSupervisorNetwork, .ensureExtraFirmwareVolume: deviceDelay.succeed()
@@ -63,18 +50,10 @@ extension StateEngine {
       return changed()
     }
     isUpdateFailed = true
-    let delay: Duration
-    if let appId = planned.appId {
-      var retry = appDelays[appId] ?? RetryDelay(limit: host?.pollInterval ?? .seconds(900))
-      delay = retry.fail(at: .read())
-      appDelays[appId] = retry
-    } else {
-      delay = deviceDelay.fail(at: .read())
-    }
-    if case .lock(let conflict) = error {
+    let delay = delayAfterFailure(of: planned.appId)
+    if case .lock(let conflict) = error, conflict.isConflict {
       noteLock(conflict)
-      let text =
-        "Updates are locked, retrying in \(delay.humanText). Reason: \(conflict)"
+      let text = "Updates are locked, retrying in \(delay.humanText). Reason: \(conflict)"
       host?.report(.updateLocked, text: text, isError: false)
     } else {
       logger.error(
@@ -82,6 +61,17 @@ extension StateEngine {
       )
     }
     changed()
+  }
+
+  /// Steps of an app that fail together count as one failure.
+  private func delayAfterFailure(of appId: Int?) -> Duration {
+    let now = MonotonicTime.read()
+    guard let appId else { return deviceDelay.fail(at: now) }
+    var retry = appDelays[appId] ?? RetryDelay(limit: host?.pollInterval ?? .seconds(900))
+    if retry.isWaiting(at: now), let retryAt = retry.retryAt { return retryAt - now }
+    let delay = retry.fail(at: now)
+    appDelays[appId] = retry
+    return delay
   }
 
   /// Says whose lock is in the way, where it is and since when.
@@ -99,8 +89,12 @@ extension StateEngine {
   func settle(started: Int) {
     let isDone =
       plan.isSettled && inFlight.isEmpty && started == 0 && intermediate.isEmpty && heldApps.isEmpty
-    for (appId, progress) in plan.apps where progress.isSettled { appDelays[appId] = nil }
-    if isDone { repeats = [:] }
+    for (appId, app) in plan.apps where app.isSettled {
+      appDelays[appId] = nil
+      if isDone { progress.forget(app: appId) }
+    }
+    if isDone { progress.forgetAll() }
+    if started == 0, inFlight.isEmpty { noteWaits() }
     guard isDone != isSettled else { return }
     isSettled = isDone
     if isDone {
@@ -109,6 +103,23 @@ extension StateEngine {
       logger.info("The target state is reached")
     }
     changed()
+  }
+
+  /// Says what apps wait for when nothing is under way that would end the wait: no update stalls
+  /// without a stated reason.
+  private func noteWaits() {
+    for (appId, app) in plan.apps {
+      let causes = app.waiting.filter { $0.cause != .paused }.map { waiting in
+        waiting.service.map { "\($0) for \(waiting.cause)" } ?? "the app for \(waiting.cause)"
+      }
+      guard app.waiting.allSatisfy({ $0.cause != .paused }), notedWaits[appId] ?? [] != causes else {
+        continue
+      }
+      notedWaits[appId] = causes.isEmpty ? nil : causes
+      guard !causes.isEmpty else { continue }
+      logger.notice("Waiting: \(causes.joined(separator: "; "))", metadata: ["APP_ID": "\(appId)"])
+    }
+    notedWaits = notedWaits.filter { plan.apps[$0.key] != nil }
   }
 
   func scheduleRetry(after now: MonotonicTime) {
@@ -122,7 +133,8 @@ extension StateEngine {
 
   func wakeAfter(_ delay: Duration) {
     wakeTimer?.cancel()
-    wakeTimer = EventLoop.shared.schedule(after: delay, tolerance: delay / 10) { [unowned self] in wake.set()
+    wakeTimer = EventLoop.shared.schedule(after: delay, tolerance: min(delay / 10, Self.retryTolerance)) {
+      [unowned self] in wake.set()
     }
   }
 }

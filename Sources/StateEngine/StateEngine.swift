@@ -54,7 +54,9 @@ public final class StateEngine {
   private var resyncTimer: LoopTimer?
   var inFlight: [String: InFlight] = [:]
   var appDelays: [Int: RetryDelay] = [:]
-  var repeats: [String: (planned: PlannedStep, count: Int)] = [:]
+  var progress = ProgressGuard()
+  /// By app id: what it was last said to wait for.
+  var notedWaits: [Int: [String]] = [:]
   var deviceDelay: RetryDelay
   private var engineDelay = RetryDelay(limit: .seconds(30))
   var isTargetSet = false
@@ -84,8 +86,8 @@ public final class StateEngine {
   /// Times that what others change is read again before a plan.
   static let readingLimit = 3
 
-  /// Times that one step may be planned in a row before it counts as failing.
-  static let repeatLimit = 5
+  /// A try may come this much later than announced, together with something else.
+  static let retryTolerance = Duration.milliseconds(250)
 
   struct InFlight {
     let appId: Int?
@@ -144,6 +146,7 @@ public final class StateEngine {
     if cancel || force {
       appDelays = [:]
       deviceDelay.succeed()
+      progress.forgetAll()
     }
     reloadTarget()
     if cancel {

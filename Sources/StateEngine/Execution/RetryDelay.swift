@@ -9,12 +9,11 @@ nonisolated struct RetryDelay: Sendable {
 
   init(limit: Duration) { self.limit = limit }
 
-  /// `min(2^f * 500 ms, limit)` after the f-th failure in a row, and up to a tenth more, so that
-  /// what failed together is not tried together for ever.
+  /// `min(2^f * 500 ms, limit)` after the f-th failure in a row.
   mutating func fail(at now: MonotonicTime) -> Duration {
     failures += 1
     let delay = min(.milliseconds(500) * (1 << min(failures, 30)), limit)
-    retryAt = now + delay + delay * Double.random(in: 0...0.1)
+    retryAt = now + delay
     return delay
   }
 

@@ -23,6 +23,16 @@ public nonisolated struct LockConflict: Sendable, Hashable {
   public var since: Timestamp
 }
 
+nonisolated extension UpdateLockError {
+  /// Someone holds the locks; otherwise they could not be made.
+  public var isConflict: Bool {
+    switch self {
+    case .conflict, .busy: true
+    case .failure, .cancelled: false
+    }
+  }
+}
+
 nonisolated extension UpdateLockError: CustomStringConvertible {
   /// The text that users and the API see (http-api 8.3 and 8.4).
   public var description: String {
