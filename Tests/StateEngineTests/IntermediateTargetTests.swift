@@ -81,7 +81,7 @@ struct IntermediateTargetTests {
     sharing.config.networkMode = "container:abc"
     let again = sharing.recreation(serviceNames: ["abc": "a"])
     #expect(again.config.networkMode == "service:a")
-    #expect(again.dependsOn == ["a"])
+    #expect(again.dependencies.map(\.service) == ["a"])
     #expect(again.container == nil)
   }
 
