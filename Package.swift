@@ -79,7 +79,7 @@ let package = Package(
     .library(
       "DeviceAPI",
       [
-        "StateEngine", "HTTP", "HostConfiguration", "JSON", "Model",
+        "StateEngine", "Engine", "Database", "EventLoop", "HTTP", "HostConfiguration", "JSON", "Model",
         .product(name: "Logging", package: "swift-log"),
       ]),
     .library(

@@ -57,6 +57,8 @@ public final class APIKeyStore {
 
   private let connection: Connection
   private var keys: [Entry]
+  /// Goes up with every change of a key.
+  public private(set) var revision: UInt64 = 0
 
   private struct Entry {
     let key: APIKey
@@ -139,6 +141,7 @@ public final class APIKeyStore {
     }
     keys.removeAll { $0.key.appId == appId && $0.key.serviceName == serviceName }
     keys.append(Entry(fresh))
+    revision += 1
     return fresh
   }
 

@@ -1,3 +1,5 @@
+import JSON
+
 /// An app of the target state as it is stored (target-state 2.1, table `app`).
 ///
 /// `services` is a JSON array whose elements are the services of the v3 document without
@@ -84,6 +86,20 @@ public struct TargetStore {
         isRejected: row.flag(6), releaseId: row.integer(7), commit: row.text(8),
         services: row.text(9) ?? "[]", networks: row.text(10) ?? "{}", volumes: row.text(11) ?? "{}")
     }
+  }
+
+  /// Names of the volumes of all apps, also of those that are not enforced now, by app id. They hold
+  /// data that a change of source must not cost.
+  public func volumeNames() throws(DatabaseError) -> [Int: Set<String>] {
+    var names: [Int: Set<String>] = [:]
+    let rows = try connection.rows("SELECT app_id, volumes FROM target_app") { row in
+      (row.integer(0) ?? 0, row.text(1) ?? "{}")
+    }
+    for (appId, volumes) in rows {
+      let keys = (try? JSON(parsing: volumes))?.objectValue?.keys ?? []
+      names[appId, default: []].formUnion(keys)
+    }
+    return names
   }
 
   /// Device name of the target, nil before the first one.

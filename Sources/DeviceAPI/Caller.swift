@@ -1,7 +1,8 @@
 import Database
 import HTTP
 
-/// Who sent a request, and which apps it may see (http-api 2.7, 2.8).
+/// Who sent a request, and which apps it may see (http-api 2.7, 2.8). One object for each key; it
+/// keeps the answers that were prepared for it.
 public final class Caller {
   private enum Access {
     /// In local mode and on an unmanaged device no key is asked for.
@@ -11,16 +12,26 @@ public final class Caller {
   }
 
   private let access: Access
+  let prepared: PreparedAnswers
 
-  init(key: APIKey) { access = .key(key) }
+  private init(_ access: Access, prepared: PreparedAnswers = PreparedAnswers()) {
+    self.access = access
+    self.prepared = prepared
+  }
 
-  private init(_ access: Access) { self.access = access }
+  /// Whoever calls while no key is asked for.
+  static func unrestricted() -> Caller { Caller(.everything) }
 
-  static let everyone = Caller(.everything)
+  /// - Parameter everyone: a caller that sees everything gets the same answers as this one.
+  static func of(_ key: APIKey, like everyone: Caller) -> Caller {
+    key.scopes.contains(.global) ? Caller(.key(key), prepared: everyone.prepared) : Caller(.key(key))
+  }
+
   /// What a request would be that no authorisation has seen.
   fileprivate static let nobody = Caller(.nothing)
 
-  var isUnrestricted: Bool {
+  /// Sees all apps.
+  public var isUnrestricted: Bool {
     switch access {
     case .everything: true
     case .key(let key): key.scopes.contains(.global)
@@ -28,39 +39,29 @@ public final class Caller {
     }
   }
 
-  func covers(_ appId: Int) -> Bool {
+  /// Whether the app may be seen and acted on.
+  public func covers(_ appId: Int) -> Bool {
     switch access {
     case .everything: true
     case .key(let key): key.covers(app: appId)
     case .nothing: false
     }
   }
+
+  /// For the log: what the key covers, never the key.
+  var scopeText: String {
+    switch access {
+    case .everything: "local"
+    case .nothing: "none"
+    case .key(let key) where key.scopes.contains(.global): "global"
+    case .key(let key):
+      key.scopes.compactMap { if case .app(let appId) = $0 { appId } else { nil } }.sorted()
+        .map { "app \($0)" }.joined(separator: ", ")
+    }
+  }
 }
 
 extension Request {
   /// Set by the authorisation of the pipeline, before any route that needs a key.
-  var caller: Caller { context as? Caller ?? Caller.nobody }
-
-  /// The key that the request carries: the query's `apikey` before the header. A query that
-  /// has one rules, even when its value is wrong.
-  var presentedKey: String? {
-    let values = query("apikey")
-    if values.count == 1, let value = values.first, !value.isEmpty { return value }
-    guard let header = header("Authorization"), let blank = header.firstIndex(of: " ") else { return nil }
-    let scheme = header[..<blank].lowercased()
-    let key = header[header.index(after: blank)...]
-    guard scheme == "apikey" || scheme == "bearer", !key.isEmpty, key.utf8.allSatisfy(Self.isKeyByte) else {
-      return nil
-    }
-    return String(key)
-  }
-
-  private static func isKeyByte(_ byte: UInt8) -> Bool {
-    switch byte {
-    case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),
-      UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"):
-      true
-    default: false
-    }
-  }
+  public var caller: Caller { context as? Caller ?? Caller.nobody }
 }

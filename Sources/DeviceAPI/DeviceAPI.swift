@@ -7,85 +7,85 @@ public import StateEngine
 
 /// The Supervisor HTTP API: routes, authorisation, answers (specification, http-api).
 ///
-/// What is asked often is answered from memory: an answer is serialised once and kept until the
-/// state engine's revision moves. The order of checks is visible and thus part of the contract:
-/// open routes, then the key, then routes that read no body, then the body, then the rest.
+/// The order of checks is visible and thus part of the contract: open routes, then the key, then
+/// routes that read no body, then the body, then the rest. What is asked often is answered from
+/// memory: an answer is serialised once and kept until what it says has changed.
 public final class DeviceAPI {
   let engine: StateEngine
   let host: any DeviceAPIHost
   let logger: Logger
-
-  /// Serialised answers for callers without restrictions, by route.
-  var cache: [CachedAnswer: (revision: UInt64, answer: PreparedResponse)] = [:]
-
-  enum CachedAnswer: Hashable { case stateStatus, applicationsState }
+  let keys: KeyRing
+  let everyone = Caller.unrestricted()
+  let metrics: RequestMetrics
+  lazy var events = EventFeed(engine)
+  /// The server's numbers, for `GET /v2/metrics`.
+  public var serverCounters: () -> Server.Counters = { Server.Counters() }
 
   public init(engine: StateEngine, host: any DeviceAPIHost, logger: Logger) {
     self.engine = engine
     self.host = host
     self.logger = logger
+    keys = KeyRing(engine.store.keys, everyone: everyone)
+    metrics = RequestMetrics()
+  }
+
+  /// To be called whenever the state engine has changed.
+  public func noteChange() { events.note() }
+
+  /// Every route, group by group; see `APIRoute` for how a group is added.
+  public var routes: [APIRoute] {
+    openRoutes + systemRoutes + deviceRoutes + appRoutes + serviceRoutes + stateRoutes + tagRoutes
+      + localRoutes + hostRoutes + journalRoutes + extensionRoutes
   }
 
   /// The table of the API, for the server.
   public var pipeline: Pipeline {
     var pipeline = Pipeline()
-    let ok = PreparedResponse(.html("OK"))
-    let healthy = PreparedResponse(.text(""))
-    pipeline.open = [
-      Route(.get, "/ping") { _ in .prepared(ok) },
-      Route(.get, "/v1/healthy") { [unowned self] _ in
-        if host.isHealthy { return .prepared(healthy) }
-        logger.error("Healthcheck failed")
-        return .html("Unhealthy", status: 500)
-      },
-    ]
+    let routes = routes
+    let open = routes.filter { $0.scope == .open }
+    let bodiless = routes.filter { $0.scope != .open && !$0.readsBody }
+    let others = routes.filter { $0.scope != .open && $0.readsBody }
+    pipeline.open = open.map(\.route)
+    pipeline.bodiless = bodiless.map(\.route)
+    pipeline.routes = others.map(\.route)
     pipeline.authorize = { [unowned self] request in authorize(request) }
-    pipeline.routes = stateRoutes + localRoutes + systemRoutes
     pipeline.bodyFailure = { .failure($0, status: 503) }
-    pipeline.onFinish = { [unowned self] in log($0) }
+    metrics.routes = (open + bodiless + others).map { ($0.method.name, $0.path) }
+    let quiet = open.count
+    pipeline.onFinish = { [unowned self] exchange in
+      metrics.count(exchange)
+      // The open routes are asked by machines, all the time.
+      if exchange.routeNumber.map({ $0 >= quiet }) ?? true { log(exchange) }
+    }
     return pipeline
   }
 
   /// - Returns: the answer to a request without a valid key, nil to go on.
   private func authorize(_ request: Request) -> Response? {
     guard host.isAuthorizationRequired else {
-      request.context = Caller.everyone
+      request.context = everyone
       return nil
     }
-    guard let presented = request.presentedKey, let key = engine.store.keys.find(presented) else {
+    guard let caller = request.withPresentedKey({ keys.caller($0) }) else {
       return .text("Unauthorized", status: 401)
     }
-    request.context = Caller(key: key)
+    request.context = caller
     return nil
   }
 
-  /// One record a request; the busiest two leave none.
+  /// One record a request: `debug` for reading that succeeded, `info` for the rest. Never the query,
+  /// which may hold a key.
   private func log(_ exchange: Exchange) {
-    guard logger.logLevel <= .debug, exchange.path != "/ping", exchange.path != "/v1/healthy" else { return }
-    logger.debug(
-      "\(exchange.method) \(exchange.path) \(exchange.status) - \(exchange.duration.milliseconds) ms")
+    let isReading = exchange.method == "GET" || exchange.method == "HEAD"
+    let level: Logger.Level = isReading && exchange.status < 400 ? .debug : .info
+    guard logger.logLevel <= level else { return }
+    let microseconds = exchange.duration.clampedNanoseconds / 1000
+    let scope = (exchange.context as? Caller)?.scopeText ?? "none"
+    logger.log(
+      level: level, "\(exchange.method) \(exchange.path) \(exchange.status) - \(microseconds / 1000) ms",
+      metadata: [
+        "METHOD": "\(exchange.method)", "PATH": "\(exchange.path)", "STATUS": "\(exchange.status)",
+        "BYTES": "\(exchange.byteCount)", "MICROSECONDS": "\(microseconds)", "SCOPE": "\(scope)",
+      ])
   }
-
-  /// The kept answer for `key`, made anew when the device's state has moved on.
-  func cached(_ key: CachedAnswer, _ make: () -> Response) -> Response {
-    if let kept = cache[key], kept.revision == engine.revision { return .prepared(kept.answer) }
-    let answer = PreparedResponse(make())
-    cache[key] = (engine.revision, answer)
-    return .prepared(answer)
-  }
-}
-
-/// What the API needs of the agent around it.
-public protocol DeviceAPIHost: AnyObject {
-  /// False in local mode and without an API endpoint; asked at every request.
-  var isAuthorizationRequired: Bool { get }
-  var isLocalMode: Bool { get }
-  var isHealthy: Bool { get }
-  /// Semantic version, with the build tag.
-  var version: String { get }
-  var deviceName: String { get }
-  var deviceType: String { get }
-  var architecture: String { get }
-  /// Stored device configuration with the defaults of what is not set.
-  var effectiveConfig: [String: String] { get }
 }

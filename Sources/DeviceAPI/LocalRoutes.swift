@@ -5,10 +5,12 @@ import StateEngine
 
 // The target state of local mode (http-api 5.14, 5.15).
 extension DeviceAPI {
-  var localRoutes: [Route] {
+  var localRoutes: [APIRoute] {
     [
-      Route(.get, "/v2/local/target-state") { [unowned self] request in localTarget(request.caller) },
-      Route(.post, "/v2/local/target-state") { [unowned self] request in setLocalTarget(request) },
+      APIRoute(.get, "/v2/local/target-state", .filter) { [unowned self] request in
+        localTarget(request.caller)
+      },
+      APIRoute(.post, "/v2/local/target-state", .any) { [unowned self] request in setLocalTarget(request) },
     ]
   }
 
@@ -28,15 +30,10 @@ extension DeviceAPI {
     guard host.isLocalMode else {
       return .failure("Target state can only set when device is in local mode", status: 400)
     }
-    do throws(BodyError) {
-      let body = try request.parsedBody()
-      do throws(TargetRejection) {
-        try engine.setLocalTarget(body, force: Coercions.isTruthy(body["force"]))
-      } catch {
-        return .failure(error.description, status: 400)
-      }
+    do throws(TargetRejection) {
+      try engine.setLocalTarget(request.json, force: request.isForced)
     } catch {
-      return .failure(error.message, status: 503)
+      return .failure(error.description, status: 400)
     }
     return .success(["message": "OK"])
   }

@@ -6,19 +6,24 @@ import StateEngine
 
 // What runs, what is downloaded, and how far the update is (http-api 5.3 to 5.6).
 extension DeviceAPI {
-  var stateRoutes: [Route] {
+  var stateRoutes: [APIRoute] {
     [
-      Route(.get, "/v2/state/status") { [unowned self] request in
-        request.caller.isUnrestricted
-          ? cached(.stateStatus) { stateStatus(.everyone) } : stateStatus(request.caller)
+      APIRoute(.get, "/v2/state/status", .filter) { [unowned self] request in
+        let caller = request.caller
+        if let problem = unreadable { return failed(problem, request) }
+        return caller.prepared.answer(.stateStatus, revision: engine.revision) { stateStatus(caller) }
       },
-      Route(.get, "/v2/applications/state") { [unowned self] request in
-        request.caller.isUnrestricted
-          ? cached(.applicationsState) { applicationsState(.everyone) }
-          : applicationsState(request.caller)
+      APIRoute(.get, "/v2/applications/state", .filter) { [unowned self] request in
+        let caller = request.caller
+        if let problem = unreadable { return failed(problem, request) }
+        return caller.prepared.answer(.applicationsState, revision: engine.revision) {
+          applicationsState(caller)
+        }
       },
-      Route(.get, "/v2/applications/:appId/state") { [unowned self] request in applicationState(request) },
-      Route(.get, "/v2/containerId") { [unowned self] request in containerId(request) },
+      APIRoute(.get, "/v2/applications/:appId/state", .hidden) { [unowned self] request in
+        applicationState(request)
+      },
+      APIRoute(.get, "/v2/containerId", .filter) { [unowned self] request in containerId(request) },
     ]
   }
 
@@ -86,6 +91,9 @@ extension DeviceAPI {
     guard let appId = Coercions.integer(.string(text)), appId != 0 else {
       return .failure("Invalid application ID: \(text)", status: 400)
     }
+    if unreadable != nil {
+      return .failure("Unable to retrieve state for application ID: \(appId)", status: 500)
+    }
     let isKnown =
       engine.targetApps.contains { $0.appId == appId } || engine.currentApps.contains { $0.appId == appId }
     // An app that the key does not cover looks like one that does not exist.
@@ -109,6 +117,7 @@ extension DeviceAPI {
   // MARK: /v2/containerId
 
   private func containerId(_ request: Request) -> Response {
+    if let problem = unreadable { return failed(problem, request) }
     let services = engine.currentApps.filter { request.caller.covers($0.appId) }.flatMap(\.services)
     guard let name = request.query("serviceName").first ?? request.query("service").first else {
       var ids = JSONObject()

@@ -52,8 +52,11 @@ extension EngineClient {
   // MARK: Volumes
 
   /// Each volume as the engine describes it: the list has all that an inspection has.
-  public func listVolumes() async throws(EngineError) -> [JSON] {
-    let call = Call(method: "GET", path: "/volumes")
+  ///
+  /// - Parameter unused: only those that no container mounts, whatever its state.
+  public func listVolumes(unused: Bool = false) async throws(EngineError) -> [JSON] {
+    let query = filterParameter(["dangling": unused ? ["true"] : []]).map { [$0] } ?? []
+    let call = Call(method: "GET", path: "/volumes", query: query)
     return try list(try await json(call)["Volumes"] ?? .null, of: call)
   }
 

@@ -16,6 +16,9 @@ public final class EngineClient {
   public static let apiVersion = "1.41"
 
   public let endpoint: EngineEndpoint
+  /// Calls made, and those of them that had no answer or one that says no.
+  public private(set) var callCount = 0
+  public private(set) var failureCount = 0
   private let client: HTTPClient
 
   public init(_ endpoint: EngineEndpoint, client: HTTPClient = .shared) {
@@ -53,12 +56,15 @@ public final class EngineClient {
   @discardableResult
   func send(_ call: Call, alsoAccepting accepted: Set<Int> = []) async throws(EngineError) -> ClientResponse {
     let response: ClientResponse
+    callCount += 1
     do {
       response = try await client.send(request(call))
     } catch {
+      failureCount += 1
       throw EngineError(error, call: call.name)
     }
     guard (200...299).contains(response.status) || accepted.contains(response.status) else {
+      failureCount += 1
       throw EngineError(status: response.status, body: response.body, call: call.name)
     }
     return response
@@ -67,12 +73,15 @@ public final class EngineClient {
   /// An answer of JSON lines that is read as it comes.
   func lines(_ call: Call) async throws(EngineError) -> JSONLines {
     let response: StreamedResponse
+    callCount += 1
     do {
       response = try await client.stream(request(call))
     } catch {
+      failureCount += 1
       throw EngineError(error, call: call.name)
     }
     guard (200...299).contains(response.status) else {
+      failureCount += 1
       let body = await Self.beginning(of: response.body)
       throw EngineError(status: response.status, body: body, call: call.name)
     }

@@ -36,6 +36,8 @@ public final class EventLoop {
   public internal(set) var now = MonotonicTime.read()
   /// Times the process woke up from waiting since it started.
   public private(set) var wakeUps: UInt64 = 0
+  private var longestTurn = Duration.zero
+  private var turnStart = MonotonicTime.read()
 
   let executor = LoopExecutor.shared
   var slots: [Slot] = []
@@ -83,11 +85,21 @@ public final class EventLoop {
 
     let hasWork = executor.hasJobs || !actions.isEmpty || isStopped || !mayWait
     let timeout = hasWork ? 0 : millisecondsToWait()
+    let turn = MonotonicTime.read() - turnStart
+    if turn > longestTurn { longestTurn = turn }
     let count = epoll_wait(descriptor, events, Int32(Self.eventsPerTurn), timeout)
     if timeout != 0 { wakeUps &+= 1 }
+    turnStart = .read()
     guard count > 0 else { return }
-    now = .read()
+    now = turnStart
     for position in 0..<Int(count) { dispatch(events + position) }
+  }
+
+  /// The longest time between two looks at the descriptors since the last call, waiting not
+  /// counted: how long a client may have waited for others.
+  public func takeLongestTurn() -> Duration {
+    defer { longestTurn = .zero }
+    return longestTurn
   }
 
   /// Runs `action` in the next turn, after timers and jobs.

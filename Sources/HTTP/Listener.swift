@@ -37,6 +37,13 @@ public final class Listener {
     }
   }
 
+  /// Made by somebody else: it cannot be opened again.
+  var isPassed: Bool { if case .descriptor = socket { true } else { false } }
+
+  var isAccepting = true {
+    didSet { watch?.interest = isAccepting ? .read : [] }
+  }
+
   func close() {
     guard let watch else { return }
     watch.cancel()
@@ -88,7 +95,7 @@ public final class Listener {
     _ = server.loop.schedule(after: .milliseconds(200), tolerance: .milliseconds(100)) { [weak self] in
       guard let self else { return }
       if self.spare < 0 { self.takeSpare() }
-      self.watch?.interest = .read
+      self.watch?.interest = self.isAccepting ? .read : []
     }
   }
 }

@@ -18,6 +18,8 @@ public final class Request {
   /// The head's own copy, when the request outlived its handler.
   private var ownHead: RawMemory<UInt8>?
   var bodyIsTooLarge = false
+  /// Position among all routes of the pipeline; -1 when none answers.
+  var routeNumber = -1
   var parameters: [Parameter] = []
   private var parsed: Result<JSON, BodyError>?
   /// Set when the handler asked for time.
@@ -41,6 +43,7 @@ public final class Request {
     if !body.isEmpty { body = [] }
     if context != nil { context = nil }
     bodyIsTooLarge = false
+    routeNumber = -1
     if !parameters.isEmpty { parameters.removeAll(keepingCapacity: true) }
     if parsed != nil { parsed = nil }
     if responder != nil { responder = nil }
@@ -79,6 +82,9 @@ public final class Request {
   /// The query as it was sent, without the question mark; nil without one.
   public var queryString: String? { parser.query.map { String(decoding: bytes($0), as: UTF8.self) } }
 
+  /// The query where it lies: valid until the handler returns. nil without a question mark.
+  public var queryBytes: UnsafeBufferPointer<UInt8>? { parser.query.map(bytes) }
+
   /// A parameter of the route's pattern, percent-decoded.
   public func parameter(_ name: String) -> String? {
     guard let base, let parameter = parameters.first(where: { $0.name == name }) else { return nil }
@@ -98,7 +104,8 @@ public final class Request {
     return String(decoding: value, as: UTF8.self)
   }
 
-  func headerBytes(_ name: String) -> UnsafeBufferPointer<UInt8>? {
+  /// The first field of that name, in any case, where it lies: valid until the handler returns.
+  public func headerBytes(_ name: String) -> UnsafeBufferPointer<UInt8>? {
     var name = name
     return name.withUTF8 { wanted in
       for position in 0..<parser.fieldCount {

@@ -48,4 +48,9 @@ public struct Exchange {
   public var method: String { request.methodText }
   /// Without the query, which may hold a key.
   public var path: String { request.path }
+  /// Position of the route in `open`, `bodiless` and `routes` of the pipeline, one after the
+  /// other; nil when no route answered.
+  public var routeNumber: Int? { request.routeNumber < 0 ? nil : request.routeNumber }
+  /// What authorisation and handlers left with the request.
+  public var context: AnyObject? { request.context }
 }

@@ -7,6 +7,8 @@ final class Router {
   private let bodiless: RouteTable
   private let routes: RouteTable
   private var ranges: [Range<Int>] = []
+  private let bodilessStart: Int
+  private let routesStart: Int
 
   /// What is known once the head has been read.
   enum Decision {
@@ -18,6 +20,8 @@ final class Router {
 
   init(_ pipeline: Pipeline) {
     self.pipeline = pipeline
+    bodilessStart = pipeline.open.count
+    routesStart = bodilessStart + pipeline.bodiless.count
     open = RouteTable(pipeline.open.map { ($0.method, $0.pattern) })
     bodiless = RouteTable(pipeline.bodiless.map { ($0.method, $0.pattern) })
     routes = RouteTable(pipeline.routes.map { ($0.method, $0.pattern) })
@@ -26,12 +30,14 @@ final class Router {
   func decide(_ request: Request) -> Decision {
     let path = request.bytes(request.parser.path)
     if case .route(let position) = open.match(request.method, path, parameters: &ranges) {
+      request.routeNumber = position
       note(open, position, request)
       return .route(pipeline.open[position])
     }
     if let denial = pipeline.authorize(request) { return .answer(denial) }
     switch bodiless.match(request.method, path, parameters: &ranges) {
     case .route(let position):
+      request.routeNumber = bodilessStart + position
       note(bodiless, position, request)
       return .route(pipeline.bodiless[position])
     case .undecodable(let range): return .answer(undecodable(path.slice(range)))
@@ -49,6 +55,7 @@ final class Router {
     let path = request.bytes(request.parser.path)
     switch routes.match(request.method, path, parameters: &ranges) {
     case .route(let position):
+      request.routeNumber = routesStart + position
       note(routes, position, request)
       return .route(pipeline.routes[position])
     case .undecodable(let range): return .answer(undecodable(path.slice(range)))

@@ -39,6 +39,7 @@ public final class Server {
     public var refused = 0
     public var timedOut = 0
     public var requests = 0
+    public init() {}
   }
 
   /// The configuration's times in nanoseconds, ready to be added.
@@ -68,6 +69,8 @@ public final class Server {
   var bodyBytes = 0
   private(set) var isStopping = false
   private var listeners: [Listener] = []
+  /// What is to be listened on again.
+  private var suspended: [ListenSocket] = []
   private var connections: [Connection] = []
   private var spareRequest: Request?
   private var timer: LoopTimer?
@@ -105,6 +108,27 @@ public final class Server {
   var hasTimer: Bool { timer?.isScheduled == true }
 
   public var connectionCount: Int { connections.count }
+
+  /// Stops accepting until `resume()`; requests that run are answered. Sockets that somebody else
+  /// made stay open, and their clients wait.
+  public func suspend() {
+    guard suspended.isEmpty, !isStopping else { return }
+    suspended = listeners.map(\.socket)
+    for listener in listeners where !listener.isPassed { listener.close() }
+    for listener in listeners where listener.isPassed { listener.isAccepting = false }
+    listeners.removeAll { !$0.isPassed }
+  }
+
+  /// Accepts again, on the same addresses.
+  ///
+  /// - Throws: when an address is taken; it may be tried again.
+  public func resume() throws(ListenError) {
+    for listener in listeners { listener.isAccepting = true }
+    while let socket = suspended.last {
+      if case .descriptor = socket {} else { try listen(on: socket) }
+      suspended.removeLast()
+    }
+  }
 
   /// Stops accepting, ends streams and idle connections, and lets running requests end.
   public func stop() async {

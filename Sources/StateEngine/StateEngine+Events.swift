@@ -39,6 +39,7 @@ extension StateEngine {
       host?.report(
         .serviceExit, text: SystemEvent.serviceExit.text(object: object, cause: nil), isError: false)
     case "start" where diedContainers.remove(event.id) != nil && container.status != .starting:
+      counters.serviceRestarts += 1
       host?.report(
         .serviceRestart, text: SystemEvent.serviceRestart.text(object: object, cause: nil), isError: false)
     case "destroy": diedContainers.remove(event.id)

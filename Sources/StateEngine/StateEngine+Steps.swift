@@ -19,6 +19,7 @@ extension StateEngine {
       return false
     }
     decisions.note(planned, at: .read())
+    counters.stepsBegun[planned.step.name, default: 0] += 1
     let task = Task {
       do throws(StepError) {
         try await executor.execute(planned)
@@ -45,6 +46,7 @@ extension StateEngine {
 
   func failed(_ planned: PlannedStep, _ error: StepError) {
     if case .cancelled = error { return }
+    counters.stepsFailed[planned.step.name, default: 0] += 1
     if let appId = planned.appId, intermediate[appId] != nil {
       if actionFailures[appId] == nil { actionFailures[appId] = (planned.step.name, error) }
       return changed()
@@ -77,6 +79,8 @@ extension StateEngine {
   /// Says whose lock is in the way, where it is and since when.
   func noteLock(_ error: UpdateLockError) {
     guard case .conflict(let lock) = error else { return }
+    lockConflicts[lock.appId] = lock
+    changed()
     logger.notice(
       "The update lock \(lock.path) is a \(lock.kind.rawValue) of user \(lock.ownerUid), made \(lock.since)",
       metadata: [
@@ -98,6 +102,8 @@ extension StateEngine {
     guard isDone != isSettled else { return }
     isSettled = isDone
     if isDone {
+      pullsWhenSettled = images.pullCount
+      lockConflicts = [:]
       isForced = false
       isUpdateFailed = false
       logger.info("The target state is reached")

@@ -40,6 +40,11 @@ public final class StateEngine {
   /// All of the target is reached, or was never set.
   public internal(set) var isSettled = false
   public internal(set) var isUpdateFailed = false
+  public internal(set) var counters = StateEngineCounters()
+  /// Images that were there when the target was last reached, in `ImageManager.pullCount`.
+  var pullsWhenSettled = 0
+  /// By app id: the lock of a user that was last in the way.
+  var lockConflicts: [Int: LockConflict] = [:]
 
   let executor: StepExecutor
   let engine: EngineClient

@@ -1,5 +1,4 @@
 import Database
-import DeviceAPI
 import Engine
 import EventLoop
 import Glibc
@@ -156,15 +155,6 @@ extension Agent: @MainActor StateEngineHost {
   public func report(_ event: SystemEvent, text: String, isError: Bool) {
     logger.log(level: isError ? .error : .info, "\(text)", metadata: ["EVENT": "\(event.rawValue)"])
   }
-}
-
-extension Agent: @MainActor DeviceAPIHost {
-  public var isAuthorizationRequired: Bool { !isLocalMode }
-  public var version: String { AgentVersion.text }
-  public var architecture: String { facts.architecture }
-
-  /// An unmanaged device is always healthy (http-api 7).
-  public var isHealthy: Bool { settings.isUnmanaged || stateEngine?.isAlive ?? true }
 }
 
 extension Settings {

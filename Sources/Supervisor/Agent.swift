@@ -30,6 +30,7 @@ public final class Agent {
   private var reporting: LoopTimer?
   private var memoryRelease: LoopTimer?
   private(set) var listenPort = 48484
+  let networkFacts = NetworkFacts()
 
   private(set) var stateEngine: StateEngine?
   private var api: DeviceAPI?
@@ -128,11 +129,34 @@ public final class Agent {
     self.server = server
     logger.notice("Listening on \(sockets.map(\.description).joined(separator: ", "))")
 
-    stateEngine.onChange = { [unowned self] in reportLater() }
+    api.serverCounters = { server.counters }
+    stateEngine.onChange = { [unowned self] in
+      api.noteChange()
+      reportLater()
+    }
+    stateEngine.onShutdown = { [unowned self] isShuttingDown in
+      if isShuttingDown { server.suspend() } else { resume(server) }
+    }
+    do throws(DatabaseError) { _ = try store.keys.globalKey() } catch {
+      logger.error("Cannot make the API's global key: \(error.message)")
+    }
     stateEngine.start()
     serviceManager.startWatchdog { [unowned self] in isHealthy }
     serviceManager.notifyReady()
     reportLater()
+  }
+
+  /// The device did not go down: the API comes back, as soon as its address is free again.
+  private func resume(_ server: Server) {
+    do throws(ListenError) {
+      try server.resume()
+      logger.notice("The device did not go down; listening again")
+    } catch {
+      logger.error("\(error)")
+      _ = EventLoop.shared.schedule(after: .seconds(1), tolerance: .milliseconds(500)) { [weak self] in
+        self?.resume(server)
+      }
+    }
   }
 
   private func listenSockets(_ environment: [String: String]) throws(StartFailure) -> [ListenSocket] {

@@ -99,6 +99,21 @@ final class FixtureHost: @MainActor StateEngineHost, @MainActor DeviceAPIHost {
   let isExtraFirmwareNamed = true
   var effectiveConfig: [String: String] = ["SUPERVISOR_LOCAL_MODE": "true"]
   private(set) var storedConfigs: [[String: String]] = []
+  var deviceFacts = DeviceFacts()
+  var deviceFactsRevision: UInt64 = 0
+  var areInstantUpdatesEnabled = true
+  private(set) var updates: [String] = []
+  private(set) var keyChanges = 0
+  var tagsResult: Result<[DeviceTag], HostFailure> = .success([])
+  private(set) var tags: [String: String] = [:]
+  var vpnResult: Result<VPNStatus, HostFailure> = .success(VPNStatus(isEnabled: true, isConnected: false))
+  var isHostUpdatePending = false
+
+  func update(force: Bool, cancel: Bool) { updates.append("force \(force) cancel \(cancel)") }
+  func globalKeyChanged() { keyChanges += 1 }
+  func deviceTags() async throws(HostFailure) -> [DeviceTag] { try tagsResult.get() }
+  func setDeviceTags(_ tags: [String: String]) throws(HostFailure) { self.tags = tags }
+  func vpnStatus() async throws(HostFailure) -> VPNStatus { try vpnResult.get() }
 
   func mappingContext(supervisorGateway: String?) -> MappingContext {
     MappingContext(deviceUuid: deviceUuid, osVersion: "balenaOS 6.1.2", hostName: "host")
@@ -109,7 +124,6 @@ final class FixtureHost: @MainActor StateEngineHost, @MainActor DeviceAPIHost {
   func scheduleReboot(service: String) throws(StepError) {}
   func reboot() async throws(StepError) {}
   func powerOff() async throws(StepError) {}
-  var isHostUpdatePending: Bool { false }
   func report(_ event: SystemEvent, text: String, isError: Bool) {}
   func registryCredentials(registry: String) -> RegistryCredentials? { nil }
   func pathOnHost(_ path: String) -> String? { nil }

@@ -24,6 +24,9 @@ public final class ImageManager {
   public private(set) var activities: [String: Activity] = [:]
   public private(set) var rows: [StoredImage] = []
   public private(set) var revision: UInt64 = 0
+  /// Downloads that succeeded, and that failed, since the start.
+  public private(set) var pullCount = 0
+  public private(set) var failedPullCount = 0
   var backOff = ImageBackOff()
   private var ignoredCleanUps: [String: MonotonicTime] = [:]
 
@@ -122,6 +125,7 @@ public final class ImageManager {
             kind: .malformedAnswer, call: "pull", message: "the image is not there after its download")
         }
         try await save(id, row: row)
+        pullCount += 1
         report(.imageDownloaded, row.name)
       }
       backOff.succeed(row.name)
@@ -130,6 +134,7 @@ public final class ImageManager {
     } catch {
       var generator = SystemRandomNumberGenerator()
       backOff.fail(row.name, at: .read(), using: &generator)
+      failedPullCount += 1
       report(.imageDownloadError, row.name, cause: error.message)
     }
   }

@@ -37,6 +37,9 @@ public nonisolated struct ImageBackOff: Sendable {
 
   public func failures(of name: String) -> Int { entries[name]?.failures ?? 0 }
 
+  /// When an image that failed may be tried again.
+  public func retryTime(of name: String) -> MonotonicTime? { entries[name]?.retryAt }
+
   /// Images that must not be tried yet.
   public func waiting(at now: MonotonicTime) -> Set<String> {
     Set(entries.filter { $0.value.retryAt > now }.keys)
