@@ -5,10 +5,10 @@ SWIFT ?= swift
 RELEASE_FLAGS = -c release --static-swift-stdlib --product balena-supervisor
 BINARY = .build/release/balena-supervisor
 STRIPPED = .build/stripped/balena-supervisor
-LINTED = Package.swift Sources Tests Benchmarks
+LINTED = Package.swift Sources Tests Benchmarks Fuzz
 
 .DEFAULT_GOAL = help
-.PHONY: help run build test torture lint format bench package clean
+.PHONY: help run build test torture lint format bench fuzz package clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ bench: ## Measure request latency and footprint; results in Benchmarks/results
 	@scripts/install-dependencies build run bench
 	@$(MAKE) --no-print-directory build
 	@scripts/run-benchmarks $(STRIPPED)
+
+fuzz: ## Fuzz what reads bytes from outside; FUZZ_SECONDS for each target (60)
+	@scripts/install-dependencies build
+	@scripts/fuzz
 
 package: ## Build a Debian package
 	@scripts/install-dependencies build package

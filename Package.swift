@@ -19,11 +19,12 @@ extension Target {
   }
 
   static func tests(
-    _ name: String, _ dependencies: [Target.Dependency] = [], exclude: [String] = []
+    _ name: String, of target: String? = nil, _ dependencies: [Target.Dependency] = [],
+    exclude: [String] = []
   ) -> Target {
     .testTarget(
       name: "\(name)Tests",
-      dependencies: [.target(name: name)] + dependencies,
+      dependencies: [.target(name: target ?? name)] + dependencies,
       exclude: exclude,
       swiftSettings: strictSettings)
   }
@@ -106,6 +107,10 @@ let package = Package(
     .executableTarget(
       name: "loop-probe", dependencies: ["EventLoop", "CSystemd"], path: "Tests/LoopProbe",
       swiftSettings: strictSettings),
+    .target(
+      name: "FuzzSubjects", dependencies: ["JSON", "Model", "HTTP"], path: "Fuzz/Subjects",
+      swiftSettings: strictSettings),
+    .tests("Fuzz", of: "FuzzSubjects", ["TestSupport"]),
     .tests("JSON"),
     .tests("EventLoop", ["TestSupport", "CSystemd", "loop-probe"]),
     .tests("HTTP", ["TestSupport", "EventLoop", "CSystemd"]),
@@ -125,3 +130,13 @@ let package = Package(
       ]),
   ]
 )
+
+// What `make fuzz` builds is of no use without libFuzzer's instrumentation.
+if Context.environment["FUZZING"] != nil {
+  package.targets.append(.target(name: "CFuzzer", path: "Fuzz/Driver"))
+  package.targets += ["json", "document", "command", "body"].map { name in
+    .executableTarget(
+      name: "fuzz-\(name)", dependencies: ["FuzzSubjects", "CFuzzer"], path: "Fuzz/Targets/\(name)",
+      exclude: name == "document" ? ["dictionary"] : [], swiftSettings: strictSettings)
+  }
+}
