@@ -68,7 +68,10 @@ nonisolated struct ContainerName {
   /// without, the shortest service name is taken.
   init?(parsing name: String, serviceName: String?) {
     if let serviceName {
-      for prefix in [serviceName + "_", "old_" + serviceName + "_"] where name.hasPrefix(prefix) {
+      // During a hand-over, and while an update can still be taken back.
+      let previous = name.hasPrefix("previous.") ? name.split(separator: ".", maxSplits: 2).last ?? "" : ""
+      let prefixes = [(name[...], serviceName + "_"), (name[...], "old_" + serviceName + "_")]
+      for (name, prefix) in prefixes + [(previous, serviceName + "_")] where name.hasPrefix(prefix) {
         if let parsed = ContainerName(serviceName: serviceName, rest: name.dropFirst(prefix.count)) {
           self = parsed
           return

@@ -183,7 +183,7 @@ nonisolated extension Service {
   ///
   /// - Parameter serviceNames: by container id, of the same app.
   func recreation(serviceNames: [String: String]) -> Service {
-    var target = self
+    var target = beforeSetAside
     target.container = nil
     target.config.isRunning = container?.status != .installed
     let prefix = "container:"

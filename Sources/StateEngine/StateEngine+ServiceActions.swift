@@ -47,6 +47,7 @@ extension StateEngine {
     appId: Int, _ selection: ServiceSelection, force: Bool
   ) async throws(ActionError) {
     try await locked(appId, selection, force: force) { (service, _) throws(ActionError) in
+      if let id = service.container?.id { trials.accept(id) }
       try await perform(.stop(service), service, "stop-service")
     }
   }

@@ -52,6 +52,7 @@ extension StateEngine {
       return changed()
     }
     isUpdateFailed = true
+    noteTrial(planned, error)
     let delay = delayAfterFailure(of: planned.appId)
     if case .lock(let conflict) = error, conflict.isConflict {
       noteLock(conflict)
@@ -95,6 +96,7 @@ extension StateEngine {
       plan.isSettled && inFlight.isEmpty && started == 0 && intermediate.isEmpty && heldApps.isEmpty
     for (appId, app) in plan.apps where app.isSettled {
       appDelays[appId] = nil
+      trials.succeed(app: appId)
       if isDone { progress.forget(app: appId) }
     }
     if isDone { progress.forgetAll() }
@@ -131,7 +133,10 @@ extension StateEngine {
   func scheduleRetry(after now: MonotonicTime) {
     let times =
       appDelays.values.compactMap(\.retryAt)
-      + [deviceDelay.retryAt, images.backOff.nextRetry(after: now)]
+      + [
+        deviceDelay.retryAt, images.backOff.nextRetry(after: now), trials.nextCheck,
+        trials.nextRetry(after: now),
+      ]
       .compactMap(\.self)
     guard let next = times.filter({ $0 > now }).min() else { return }
     wakeAfter(next - now)
@@ -158,7 +163,8 @@ nonisolated extension PlannedStep {
     case .takeLock(let appId, _, _), .releaseLock(let appId): "lock \(appId)"
     case .updateCommit(let appId, _): "commit \(appId)"
     case .start(let target, _): "service \(target.appId) \(target.name)"
-    case .kill(let service), .stop(let service), .remove(let service):
+    case .kill(let service), .stop(let service), .remove(let service), .setAside(let service),
+      .restore(let service):
       "service \(service.appId) \(service.name)"
     case .updateMetadata(let service, _), .handover(let service, _):
       "service \(service.appId) \(service.name)"

@@ -60,6 +60,7 @@ public final class StateEngine {
   var inFlight: [String: InFlight] = [:]
   var appDelays: [Int: RetryDelay] = [:]
   var progress = ProgressGuard()
+  var trials = UpdateTrials()
   /// By app id: what it was last said to wait for.
   var notedWaits: [Int: [String]] = [:]
   var deviceDelay: RetryDelay
@@ -175,6 +176,7 @@ public final class StateEngine {
       logger.error("Cannot read the target state: \(error)")
     }
     target.load(storedTarget)
+    trials.forget(unless: storedTarget)
     changed()
   }
 
@@ -254,7 +256,8 @@ public final class StateEngine {
     targetApps = target.apps
 
     let now = MonotonicTime.read()
-    plan = Planner.plan(input(at: now, host: host))
+    let proofs = judgeTrials(at: now)
+    plan = Planner.plan(input(at: now, proofs: proofs, host: host))
     var started = 0
     for step in plan.steps where begin(step) { started += 1 }
     settle(started: started)
@@ -262,9 +265,13 @@ public final class StateEngine {
     if started > 0 || current.revision != revisionBefore { changed() }
   }
 
-  private func input(at now: MonotonicTime, host: any StateEngineHost) -> PlannerInput {
+  private func input(
+    at now: MonotonicTime, proofs: [String: Proof], host: any StateEngineHost
+  ) -> PlannerInput {
     var input = PlannerInput()
-    input.current = currentApps
+    input.current = allCurrentApps
+    input.proofs = proofs
+    input.failedUpdates = trials.waiting(at: now)
     // Before a target was ever received, what runs is left alone.
     input.target = isTargetSet ? targetApps : input.current
     input.images = images.inventory
@@ -289,8 +296,17 @@ public final class StateEngine {
     return input
   }
 
-  /// The device's apps as the engine shows them.
+  /// The device's apps as the engine shows them, without containers that are only kept for the
+  /// case that an update fails.
   public var currentApps: [App] {
+    allCurrentApps.map { app in
+      var app = app
+      app.services = app.services.withoutSetAside
+      return app
+    }
+  }
+
+  var allCurrentApps: [App] {
     var services = Array(current.services.values)
     for position in services.indices {
       let service = services[position]

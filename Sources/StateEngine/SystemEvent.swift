@@ -37,6 +37,8 @@ public nonisolated enum SystemEvent: String, Sendable, CaseIterable {
   case rebootScheduled = "Reboot scheduled"
   case reboot = "Reboot"
   case shutdown = "Shutdown"
+  /// Beyond the reference: docs/rollback.md.
+  case updateTakenBack = "Update rolled back"
   case purge = "Purge data"
   case purged = "Purge data success"
   case purgeError = "Purge data error"
@@ -80,6 +82,7 @@ public nonisolated enum SystemEvent: String, Sendable, CaseIterable {
     case .rebootScheduled: "Reboot has been scheduled to apply changes"
     case .reboot: "Rebooting"
     case .shutdown: "Shutting down"
+    case .updateTakenBack: "Going back from release"
     case .purge: "Purging data"
     case .purged: "Purged data"
     case .purgeError: "Error purging data"

@@ -102,10 +102,9 @@ class Walk:
         self.agent.start()
 
     def restart_engine(self):
-        # Containers of an engine that starts again start again too: no lock can hold that up.
-        self.engine.control("kill")
-        time.sleep(self.chance.uniform(0, 1))
-        self.engine.control("start")
+        # Containers stop with the engine: no lock can hold that up. (A `kill -9` in the middle of a creation can
+        # leave Docker Engine 20.10 with a network that it does not start with any more.)
+        self.engine.control("restart")
         self.locks = {path: (app_id, set()) for path, (app_id, _) in self.locks.items()}
 
     def running(self, app_id):

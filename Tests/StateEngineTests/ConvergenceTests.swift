@@ -25,6 +25,7 @@ struct ConvergenceTests {
         var labels: [String: String] = [:]
         if random.chance(10) { labels["io.balena.update.requires-reboot"] = "1" }
         if random.chance(20) { labels["io.balena.features.supervisor-api"] = "1" }
+        if random.chance(30) { labels["io.balena.update.rollback"] = "true" }
         services.append(
           service(
             name, app: appId, image: image, release: release, variant: Int.random(in: 0...1, using: &random),

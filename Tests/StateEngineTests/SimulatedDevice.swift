@@ -17,7 +17,17 @@ struct SimulatedDevice {
   var rows: [StoredImage] = []
   var engineImages: [String: EngineImage] = [:]
   var commits: [Int: String] = [:]
-  var target: [App] = []
+  var target: [App] = [] {
+    didSet {
+      failedUpdates = failedUpdates.filter { appId, _ in
+        target.contains { $0.appId == appId } && oldValue == target
+      }
+    }
+  }
+  /// By container id: rounds until a container on trial has proven itself.
+  var trials: [String: Int] = [:]
+  /// By app id: rounds until an update that was taken back is tried again.
+  var failedUpdates: [Int: Int] = [:]
 
   var locks: [Int: Set<String>] = [:]
   var leftovers: Set<Int> = []
@@ -82,11 +92,14 @@ struct SimulatedDevice {
     input.supervisorNetwork = isSupervisorNetworkReady ? .ready : .missing
     input.isExtraFirmwareReady = isFirmwareReady
     input.pausedApps = Set(paused.keys)
+    input.proofs = trials.mapValues { $0 > 0 ? .pending : .proven }
+    input.failedUpdates = failedUpdates.mapValues { _ in "it does not work" }
     return input
   }
 
   var isIdle: Bool {
     downloading.isEmpty && backOff.isEmpty && stopping.isEmpty && handovers.isEmpty && paused.isEmpty
+      && failedUpdates.isEmpty && trials.values.allSatisfy { $0 == 0 }
   }
 
   /// Plans and executes until nothing is left to do.
@@ -132,6 +145,31 @@ struct SimulatedDevice {
     backOff = backOff.compactMapValues { $0 > 1 ? $0 - 1 : nil }
     paused = paused.compactMapValues { $0 > 1 ? $0 - 1 : nil }
     handovers = handovers.compactMapValues { $0 > 1 ? $0 - 1 : nil }
+    failedUpdates = failedUpdates.compactMapValues { $0 > 1 ? $0 - 1 : nil }
+    judgeTrials()
+  }
+
+  /// New containers whose predecessors are kept prove themselves after some rounds, or fail.
+  private mutating func judgeTrials() {
+    let kept = Set(containers.filter { $0.container?.setAsidePolicy != nil }.map { "\($0.appId) \($0.name)" })
+    let running = containers.filter {
+      $0.container?.setAsidePolicy == nil && kept.contains("\($0.appId) \($0.name)")
+        && $0.container?.status != .installed
+    }
+    let ids = Set(running.compactMap { $0.container?.id })
+    trials = trials.filter { ids.contains($0.key) }
+    for service in running {
+      guard let id = service.container?.id else { continue }
+      guard let rest = trials[id] else {
+        trials[id] = Int.random(in: 1...4, using: &random)
+        continue
+      }
+      trials[id] = max(rest - 1, 0)
+      if rest == 1, random.chance(failures) {
+        failedUpdates[service.appId] = 12
+        trials[id] = nil
+      }
+    }
   }
 
   // MARK: - Executing
@@ -172,6 +210,18 @@ struct SimulatedDevice {
       change(current) { $0.container?.name = "old_" + (current.container?.name ?? "") }
       start(target, nil)
       if let id = current.container?.id { handovers[id] = Int.random(in: 1...5, using: &random) }
+    case .setAside(let service):
+      change(service) {
+        $0.container?.name = service.setAsideName
+        $0.container?.status = .engine("exited")
+        $0.config.restart = "no"
+      }
+    case .restore(let service):
+      change(service) {
+        $0.config.restart = service.container?.setAsidePolicy ?? ""
+        $0.container?.name = service.containerName
+        $0.container?.status = .running
+      }
     case .requireReboot: rebootScheduledAt = now
     case .reboot: reboot()
     case .updateCommit(let appId, let commit): commits[appId] = commit
@@ -294,9 +344,12 @@ struct SimulatedDevice {
     downloading = [:]
     backOff = [:]
     paused = [:]
+    trials = [:]
+    failedUpdates = [:]
     for id in stopping.keys {
       guard let index = containers.firstIndex(where: { $0.container?.id == id }) else { continue }
-      containers[index].container?.status = random.chance(50) ? .running : .engine("exited")
+      let wasStopped = containers[index].container?.setAsidePolicy != nil
+      containers[index].container?.status = random.chance(50) && !wasStopped ? .running : .engine("exited")
       containers[index].config.isRunning = containers[index].container?.status == .running
     }
     stopping = [:]
@@ -339,7 +392,8 @@ struct SimulatedDevice {
   private mutating func check(_ planned: PlannedStep, _ input: PlannerInput) {
     let step = planned.step
     switch step {
-    case .kill(let service), .stop(let service), .updateMetadata(let service, _), .handover(let service, _):
+    case .kill(let service), .stop(let service), .updateMetadata(let service, _), .handover(let service, _),
+      .setAside(let service), .restore(let service):
       if case .rule(.supervisorNetworkMissing) = planned.reason { break }
       expect(
         input.locks[service.appId]?.contains(service.name) ?? false, "\(step.name) without a lock", planned)
@@ -382,13 +436,21 @@ struct SimulatedDevice {
   }
 
   private mutating func checkKill(_ planned: PlannedStep, _ service: Service, _ input: PlannerInput) {
-    guard case .kill = planned.step, let app = input.target.first(where: { $0.appId == service.appId }) else {
+    let isRemoval =
+      switch planned.step {
+      case .kill, .setAside: true
+      default: false
+      }
+    guard isRemoval, let app = input.target.first(where: { $0.appId == service.appId }) else {
       return
     }
     let wanted = app.services.first { $0.name == service.name }
     guard (wanted ?? service).updateStrategy == .downloadThenKill else { return }
     if case .rule(.duplicateContainer) = planned.reason { return }
-    if case .rule(.handedOver) = planned.reason { return }
+    switch planned.reason {
+    case .rule(.handedOver), .rule(.proven), .rule(.updateFailed): return
+    default: break
+    }
     expect(app.services.allSatisfy { inventory.isPresent(for: $0) }, "kill before all images", planned)
   }
 
@@ -425,7 +487,10 @@ struct SimulatedDevice {
     for group in Dictionary(grouping: running, by: { "\($0.appId)/\($0.name)" }).values where group.count > 1
     {
       let others = group.filter { !($0.container?.name.hasPrefix("old_") ?? false) }
-      if others.count > 1 { violations.append("\(others[0].name) runs twice at \(now)") }
+      if others.count > 1 {
+        violations.append(
+          "\(others.map { "\($0.container?.name ?? "") \($0.container?.createdAt ?? "")" }) run at \(now)")
+      }
     }
   }
 }

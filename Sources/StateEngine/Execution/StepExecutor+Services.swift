@@ -93,7 +93,7 @@ extension StepExecutor {
     current.setStatus(.stopping, container: id)
     defer { if current.services[id] != nil { current.setStatus(nil, container: id) } }
     do throws(EngineError) {
-      switch try await engine.stopContainer(id) {
+      switch try await engine.stopContainer(id, containerTimeout: service.config.stopGracePeriod) {
       case .stopped: break
       case .alreadyStopped: if thenRemove { report(.serviceAlreadyStopped, object: object(service)) }
       case .notFound:

@@ -87,6 +87,8 @@ final class StepExecutor {
     case .remove(let service): try await removeDead(service)
     case .updateMetadata(let current, let target): try await rename(current, to: target)
     case .handover(let current, let target): try await handOver(current, to: target)
+    case .setAside(let service): try await setAside(service)
+    case .restore(let service): try await restore(service)
     case .requireReboot(_, let service): try host.scheduleReboot(service: service)
     case .reboot: try await reboot()
     case .updateCommit(let appId, let commit):
@@ -101,6 +103,7 @@ final class StepExecutor {
   }
 
   /// Runs a call of the engine and turns its error into the step's.
+  @discardableResult
   func call<T: Sendable>(_ body: () async throws(EngineError) -> T) async throws(StepError) -> T {
     do throws(EngineError) { return try await body() } catch {
       if error.kind == .cancelled { throw .cancelled }

@@ -16,7 +16,7 @@ nonisolated extension AppPlanner {
   }
 
   /// Container ids by service name, to compare `network_mode: service:…`.
-  private var containerIds: [String: String] { survivors.compactMapValues { $0.container?.id } }
+  var containerIds: [String: String] { survivors.compactMapValues { $0.container?.id } }
 
   // MARK: - Removal
 
@@ -46,7 +46,14 @@ nonisolated extension AppPlanner {
     if input.handovers.contains(container.id) { return .wait(.handover) }
     if container.name.hasPrefix("old_") {
       if heldForReboot.contains(service.name) { return .wait(.reboot) }
-      if target.isRunning, newest.status == .installed || newest.status == .starting {
+      // The old one runs on until the new one has started, unless that one will not be started, or
+      // cannot be because of what the old one holds.
+      if target.isRunning, service.config.isRunning,
+        newest.status == .installed || newest.status == .starting,
+        survivors[service.name].map({ $0.differences(to: target, containerIds: containerIds).isEmpty })
+          == true,
+        !isPortConflict(newest.startError)
+      {
         return .wait(.starting)
       }
       return .lockedStep(.kill(service), .rule(.handedOver))
@@ -79,14 +86,14 @@ nonisolated extension AppPlanner {
   }
 
   /// No container yet: fetch, then create and start.
-  private mutating func install(_ target: Service) -> Outcome {
+  mutating func install(_ target: Service) -> Outcome {
     if !input.images.isPresent(for: target) { return fetch(target) }
     if let wait = startWait(target) { return wait }
     return .lockedStep(.start(target: target, container: nil), .rule(.containerMissing))
   }
 
   /// The configuration is as it shall be: name and running state may not be.
-  private mutating func adjust(_ current: Service, _ target: Service) -> Outcome {
+  mutating func adjust(_ current: Service, _ target: Service) -> Outcome {
     if current.commit != target.commit {
       if target.updateStrategy == .downloadThenKill, let wait = missingImagesWait { return wait }
       let difference = Difference(
@@ -111,6 +118,11 @@ nonisolated extension AppPlanner {
     return nil
   }
 
+  /// As the engine puts it when another container has the port, or a program of the host.
+  private func isPortConflict(_ error: String) -> Bool {
+    error.contains("port is already allocated") || error.contains("address already in use")
+  }
+
   private func isAddressFailure(_ error: String) -> Bool {
     let error = error.lowercased()
     return error.contains("userland proxy") && error.hasSuffix("cannot assign requested address")
@@ -133,12 +145,15 @@ nonisolated extension AppPlanner {
   private mutating func replace(
     _ current: Service, by target: Service, usesChanging: Bool, _ reason: Reason
   ) -> Outcome {
+    if failedUpdate != nil, target.wantsProof { return .wait(.failedUpdate) }
     switch target.updateStrategy {
     case .killThenDownload, .deleteThenDownload:
       return .lockedStep(.kill(current), reason)
     case .downloadThenKill:
       if !input.images.isPresent(for: target) { return fetch(target) }
-      return missingImagesWait ?? .lockedStep(.kill(current), reason)
+      if let wait = missingImagesWait { return wait }
+      let hasWayBack = target.wantsProof && !usesChanging && current.config.isRunning && target.isRunning
+      return .lockedStep(hasWayBack && intermediate == nil ? .setAside(current) : .kill(current), reason)
     case .handOver:
       if !input.images.isPresent(for: target) { return fetch(target) }
       // Nothing runs, or it is in the way: there is nothing to hand over.
@@ -150,7 +165,7 @@ nonisolated extension AppPlanner {
     }
   }
 
-  private mutating func fetch(_ target: Service) -> Outcome {
+  mutating func fetch(_ target: Service) -> Outcome {
     let name = target.imageName
     // The engine has it already: it is saved, and counts from the next plan on.
     if ImageRules.saveable(for: target, in: input.images) != nil { return .wait(.download(image: name)) }
@@ -186,7 +201,7 @@ nonisolated extension AppPlanner {
   // MARK: - Waits
 
   /// A container on its way to another state is left alone until it has arrived.
-  private func transition(of service: Service) -> Outcome? {
+  func transition(of service: Service) -> Outcome? {
     switch service.container?.status {
     case .stopping, .engine("removing"): .wait(.stopping)
     case .starting, .installing: .wait(.starting)
@@ -194,7 +209,7 @@ nonisolated extension AppPlanner {
     }
   }
 
-  private var missingImagesWait: Outcome? {
+  var missingImagesWait: Outcome? {
     missingImages.isEmpty ? nil : .wait(.images(services: missingImages))
   }
 

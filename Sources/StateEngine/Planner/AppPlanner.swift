@@ -30,6 +30,8 @@ nonisolated struct AppPlanner {
   let targetServices: [Service]
   /// Of each service name the container that counts, see `survivor(of:)`.
   var survivors: [String: Service] = [:]
+  /// Of each service name the container that is kept while its successor proves itself.
+  var setAside: [String: Service] = [:]
   var networkChanges = ComponentChanges()
   var volumeChanges = ComponentChanges()
   /// Target services whose images are not present.
@@ -79,8 +81,11 @@ nonisolated struct AppPlanner {
     }
     compareComponents()
     let wanted = Set(targetServices.map(\.name))
-    let living = Dictionary(grouping: currentServices.filter { $0.container?.status != .dead }, by: \.name)
+    let alive = currentServices.filter { $0.container?.status != .dead }
+    let living = Dictionary(grouping: alive.filter { $0.container?.setAsidePolicy == nil }, by: \.name)
     for (name, containers) in living { survivors[name] = survivor(of: containers) }
+    let aside = Dictionary(grouping: alive.filter { $0.container?.setAsidePolicy != nil }, by: \.name)
+    setAside = aside.compactMapValues { $0.max { $0.createdAt < $1.createdAt } }
 
     for service in currentServices where !wanted.contains(service.name) {
       guard service.container?.status != .dead else { continue }
@@ -88,10 +93,19 @@ nonisolated struct AppPlanner {
     }
     for service in order {
       let others = (living[service.name] ?? []).filter { $0 != survivors[service.name] }
-      let outcome = decide(service, hasDuplicates: !others.isEmpty)
+      let previous = setAside[service.name]
+      let outcome =
+        if let previous, others.isEmpty {
+          decideTrial(service, previous)
+        } else {
+          decide(service, hasDuplicates: !others.isEmpty)
+        }
       if outcome == .nothing { settledServices.insert(service.name) }
       settle(service.name, outcome)
       for other in others { settle(service.name, decideDuplicate(other, target: service)) }
+      for other in aside[service.name] ?? [] where other != previous {
+        settle(service.name, transition(of: other) ?? .lockedStep(.kill(other), .rule(.proven)))
+      }
     }
     planSavedImages()
     planLock()
@@ -146,7 +160,13 @@ nonisolated struct AppPlanner {
 
   private mutating func finish() {
     let isBlocked = progress.waiting.contains { !isForReboot($0) }
-    guard steps.isEmpty, !isBlocked else { return }
+    guard steps.isEmpty else { return }
+    guard !isBlocked else {
+      // It may be long until a failed update is tried again.
+      let isAtRest = progress.waiting.allSatisfy { $0.cause == .failedUpdate || isForReboot($0) }
+      if isAtRest { planLockRelease() }
+      return
+    }
     progress.isSettled = true
     if let commit = target?.commit, input.commits[appId] != commit {
       let stored = input.commits[appId] ?? "none"

@@ -56,6 +56,10 @@ public nonisolated struct Waiting: Sendable, Hashable {
     case starting
     case removal
     case handover
+    /// For a new container to prove itself before the old one goes.
+    case proof
+    /// For the next try of an update that was taken back.
+    case failedUpdate
     case oldImageRemoval
     case reboot
     case supervisorNetwork
@@ -84,6 +88,8 @@ nonisolated extension Waiting.Cause: CustomStringConvertible {
     case .starting: "the container to start"
     case .removal: "another container of the service to go"
     case .handover: "the hand-over to complete"
+    case .proof: "the new container to prove itself"
+    case .failedUpdate: "the next try of the update that was taken back"
     case .oldImageRemoval: "the removal of the old image"
     case .reboot: "a reboot"
     case .supervisorNetwork: "the network supervisor0"

@@ -133,7 +133,12 @@ public nonisolated enum Planner {
       input.intermediate.isEmpty
     else { return }
     let isQuiet = plan.apps.values.allSatisfy { progress in
-      progress.isSettled || progress.waiting.allSatisfy { $0.cause.endsOnlyByChangeFromOutside }
+      // A proof may need what only starts after the reboot.
+      let needsReboot = progress.waiting.contains { $0.cause == .reboot }
+      return progress.isSettled
+        || progress.waiting.allSatisfy {
+          $0.cause.endsOnlyByChangeFromOutside || needsReboot && $0.cause == .proof
+        }
     }
     if isQuiet { plan.steps.append(PlannedStep(.reboot, reason: .rule(.rebootScheduled))) }
   }
@@ -160,7 +165,7 @@ nonisolated extension Waiting.Cause {
   /// Neither a step of the agent nor the engine ends the wait: a reboot, or a new target does.
   var endsOnlyByChangeFromOutside: Bool {
     switch self {
-    case .reboot, .dependencies, .dependencyCycle, .rejected: true
+    case .reboot, .dependencies, .dependencyCycle, .rejected, .failedUpdate: true
     default: false
     }
   }

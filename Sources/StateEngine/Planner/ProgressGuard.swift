@@ -64,7 +64,7 @@ nonisolated struct ProgressGuard {
 
   private static func replacement(_ planned: PlannedStep) -> (Int, String, String)? {
     switch planned.step {
-    case .kill(let service), .handover(let service, _):
+    case .kill(let service), .setAside(let service), .handover(let service, _):
       guard case .differences = planned.reason else { return nil }
       return (service.appId, service.name, planned.reason.description)
     default: return nil

@@ -42,6 +42,11 @@ public nonisolated enum Step: Sendable, Hashable {
   /// enter the old container into `PlannerInput.handovers`. The wait is not part of the step.
   case handover(current: Service, target: Service)
 
+  /// Stop the container and keep it under another name, without a restart policy.
+  case setAside(Service)
+  /// Bring a container back that was set aside: restart policy, start, name.
+  case restore(Service)
+
   /// Leave the reboot breadcrumb for this service.
   case requireReboot(appId: Int, service: String)
   case reboot
@@ -68,6 +73,8 @@ public nonisolated enum Step: Sendable, Hashable {
     case .remove: "remove"
     case .updateMetadata: "updateMetadata"
     case .handover: "handover"
+    case .setAside: "setAside"
+    case .restore: "restore"
     case .requireReboot: "requireReboot"
     case .reboot: "reboot"
     case .updateCommit: "updateCommit"
@@ -122,6 +129,11 @@ public nonisolated enum Reason: Sendable, Hashable {
     case notToRun
     case duplicateContainer(newest: String)
     case handedOver
+    case proven
+    case updateFailed(String)
+    case targetIsPrevious
+    case restoreUnfinished
+    case replacementRuns
     case rebootLabel
     case rebootScheduled
     /// A call of the API.
@@ -171,6 +183,11 @@ nonisolated extension Reason.Rule: CustomStringConvertible {
     case .notToRun: "the target says that it shall not run"
     case .duplicateContainer(let newest): "container \(newest) replaced it"
     case .handedOver: "the hand-over is complete"
+    case .proven: "its replacement has proven itself"
+    case .updateFailed(let reason): "the update failed: \(reason)"
+    case .targetIsPrevious: "the target is what was replaced"
+    case .restoreUnfinished: "it was not brought back in full"
+    case .replacementRuns: "its replacement runs"
     case .rebootLabel: "the service asks for a reboot before it starts"
     case .requested(let call): "\(call) was asked for through the API"
     case .rebootScheduled: "a reboot is scheduled and nothing else is to be done"
