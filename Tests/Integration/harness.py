@@ -233,7 +233,9 @@ class Agent:
         return self.request("GET", path, timeout=timeout)
 
     def status(self):
-        return self.get("/v2/state/status").json
+        """`/v2/state/status`; a state of its own while the agent cannot read the engine and says so."""
+        reply = self.get("/v2/state/status")
+        return reply.json if reply.status == 200 else {"appState": "unreadable", "containers": [], "images": []}
 
     def post_target(self, apps, **more):
         return self.request("POST", "/v2/local/target-state", {"local": {"apps": apps}, **more})
