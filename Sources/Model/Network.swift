@@ -122,7 +122,8 @@ nonisolated extension Network {
     found.exact("ipam.driver", current.ipam.driver, wanted.ipam.driver)
     found.map("ipam.options", current.ipam.options, wanted.ipam.options)
     // The engine adds pools of its own choice; every pool asked for must be there.
-    if !wanted.ipam.config.allSatisfy(current.ipam.config.contains) {
+    let hasAll = wanted.ipam.config.allSatisfy { pool in current.ipam.config.contains(where: pool.isMet) }
+    if !hasAll {
       found.add(
         "ipam.config", JSON.array(current.ipam.config.map(\.json)), JSON.array(wanted.ipam.config.map(\.json))
       )
@@ -136,6 +137,14 @@ nonisolated extension Network {
 }
 
 nonisolated extension NetworkConfig.Pool {
+  /// Whether `current` is this pool. A gateway that was not asked for is the engine's to choose; it shows it
+  /// once it has been restarted.
+  func isMet(by current: Self) -> Bool {
+    var current = current
+    if gateway.isEmpty { current.gateway = "" }
+    return current == self
+  }
+
   var json: JSON {
     var members = JSONObject()
     if !subnet.isEmpty { members["Subnet"] = .string(subnet) }

@@ -76,6 +76,28 @@ private nonisolated func app(
     }
   }
 
+  @Test func `a gateway that the engine chose is no difference, one that was asked for is`() throws {
+    func current(_ gateway: String) throws -> Network {
+      var shown =
+        Self.echo(try app(networks: ["n": Self.pool(gateway: "")]).app.networks[0]).objectValue ?? [:]
+      shown["IPAM"] = [
+        "Driver": "default", "Options": [:],
+        "Config": [["Subnet": "10.9.0.0/24", "Gateway": .string(gateway)]],
+      ]
+      return try Network(inspecting: .object(shown))
+    }
+    let chosen = try current("10.9.0.1")
+    #expect(try chosen.differences(to: app(networks: ["n": Self.pool(gateway: "")]).app.networks[0]) == [])
+    #expect(
+      try chosen.differences(to: app(networks: ["n": Self.pool(gateway: "10.9.0.1")]).app.networks[0]) == [])
+    let other = try app(networks: ["n": Self.pool(gateway: "10.9.0.2")]).app.networks[0]
+    #expect(try current("10.9.0.1").differences(to: other).map(\.field) == ["ipam.config"])
+  }
+
+  private static func pool(gateway: String) -> JSON {
+    ["ipam": ["config": [["subnet": "10.9.0.0/24", "gateway": .string(gateway)]]]]
+  }
+
   @Test func `a default network is there unless declared, and only a name when all share the host's`() throws
   {
     func service(_ mode: String) -> TargetService {
