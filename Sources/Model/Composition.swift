@@ -38,8 +38,10 @@ nonisolated struct Composition {
 
   mutating func note(_ text: String) { notes.append("\(text) (service \(serviceName))") }
 
+  /// Values of variables are no matter for a log.
   mutating func noteInvalid(_ key: String, _ value: JSON) {
-    note("Ignoring invalid value of \(key): \(value)")
+    let shown = key.hasPrefix("environment") ? "hidden" : value.description
+    note("Ignoring invalid value of \(key): \(shown)")
   }
 
   /// A string; numbers and booleans as text.

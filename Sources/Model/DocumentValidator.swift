@@ -55,7 +55,10 @@ nonisolated struct DocumentValidator {
       let path = path / "releases" / commit
       check(uuid: commit, at: path)
       let release = release(object(value, at: path, "TargetRelease"), commit: commit, at: path)
-      if app.release == nil { app.release = release }
+      if app.release == nil {
+        checkDependencies(of: release, at: path / "services")
+        app.release = release
+      }
     }
     return app
   }
@@ -90,7 +93,7 @@ nonisolated struct DocumentValidator {
       imageId: numericId(members["image_id"], at: path / "image_id"),
       image: shortString(members["image"], at: path / "image"))
     service.environment = map(
-      members["environment"], at: path / "environment", DocumentName.environmentVariable)
+      members["environment"], at: path / "environment", DocumentName.environmentVariable, hidesValues: true)
     service.labels = map(members["labels"], at: path / "labels", DocumentName.label)
     if let value = members["running"], !value.isNull {
       service.isRunning = boolean(value, at: path / "running")
@@ -118,9 +121,13 @@ nonisolated extension DocumentValidator {
   /// Longest value shown in an error: a message is for a person.
   private static let longestShown = 200
 
-  private mutating func expect(_ type: String, at path: Path, _ value: JSON?, _ reason: String? = nil) {
-    var shown = value?.serialized() ?? "undefined"
-    if shown.utf8.count > Self.longestShown { shown = shown.prefix(Self.longestShown) + "…" }
+  mutating func expect(_ type: String, at path: Path, _ value: JSON?, _ reason: String? = nil) {
+    reject(type, at: path, shown: value?.serialized() ?? "undefined", reason)
+  }
+
+  mutating func reject(_ type: String, at path: Path, shown: String, _ reason: String? = nil) {
+    let isLong = shown.utf8.count > Self.longestShown
+    let shown = isLong ? shown.prefix(Self.longestShown) + "…" : shown
     let suffix = reason.map { " (\($0))" } ?? ""
     errors.append("Expecting \(type) at \(path.text) but instead got: \(shown)\(suffix)")
   }
@@ -179,14 +186,29 @@ nonisolated extension DocumentValidator {
     }
   }
 
-  private mutating func map(_ value: JSON?, at path: Path, _ kind: DocumentName) -> [String: String] {
+  /// - Parameter hidesValues: errors go to logs, where variables have no place; what is a number, a
+  ///   boolean or `null` is shown.
+  private mutating func map(
+    _ value: JSON?, at path: Path, _ kind: DocumentName, hidesValues: Bool = false
+  ) -> [String: String] {
     var map: [String: String] = [:]
-    for (name, value) in object(value, at: path, "object") {
+    func shown(_ value: JSON?) -> String {
+      switch value {
+      case .string, .array, .object: hidesValues ? "hidden" : value?.serialized() ?? ""
+      case .null, .bool, .number: value?.serialized() ?? ""
+      case nil: "undefined"
+      }
+    }
+    guard let members = value?.objectValue else {
+      reject("object", at: path, shown: shown(value))
+      return map
+    }
+    for (name, value) in members {
       check(name: name, at: path / name, kind)
       if let text = value.stringValue {
         map[name] = text
       } else {
-        expect("string", at: path / name, value)
+        reject("string", at: path / name, shown: shown(value))
       }
     }
     return map

@@ -9,6 +9,8 @@ public protocol StateEngineHost: StepHost {
   var pollInterval: Duration { get }
   var rebootState: RebootState { get }
   var deviceUuid: String { get }
+  /// What contracts of services are held against.
+  var deviceFacts: DeviceFacts { get }
   /// A target was stored; `config` is as it was sent. Settings among it take effect now.
   func targetStored(config: [String: String])
   /// config.json names the volume `extra-firmware`.

@@ -35,6 +35,10 @@ public nonisolated enum SystemEvent: String, Sendable, CaseIterable {
   case releaseLocks = "Release update locks"
   case updateLocked = "updateLocked"
   case rebootScheduled = "Reboot scheduled"
+  case targetStateRejection
+  /// Optional services that do not run here.
+  case contractViolation = "Not running containers because of contract violations"
+  case releasesRejected = "Some releases were rejected due to having unmet requirements"
   case reboot = "Reboot"
   case shutdown = "Shutdown"
   /// Beyond the reference: docs/rollback.md.
@@ -80,6 +84,8 @@ public nonisolated enum SystemEvent: String, Sendable, CaseIterable {
     case .releaseLocks: "Releasing update locks"
     case .updateLocked: "Updates are locked"
     case .rebootScheduled: "Reboot has been scheduled to apply changes"
+    case .targetStateRejection: "Could not move to new release"
+    case .contractViolation, .releasesRejected: rawValue
     case .reboot: "Rebooting"
     case .shutdown: "Shutting down"
     case .updateTakenBack: "Going back from release"

@@ -19,6 +19,15 @@ extension Agent: @MainActor StateEngineHost {
   public var isLockOverridden: Bool { settings.bool(.lockOverride) }
   public var pollInterval: Duration { .milliseconds(Int64(settings.int(.appUpdatePollInterval))) }
 
+  public var deviceFacts: DeviceFacts {
+    let kernel = facts.kernel
+    return DeviceFacts(
+      agentVersion: AgentVersion.number, deviceType: facts.deviceType, architecture: facts.architecture,
+      l4tVersion: kernel.l4tVersion,
+      operatingSystem: .init(slug: facts.osRelease?.id, version: facts.osRelease?.version),
+      kernel: .init(slug: kernel.slug, version: kernel.version))
+  }
+
   public func mappingContext(supervisorGateway: String?) -> MappingContext {
     let release = facts.osRelease
     return MappingContext(

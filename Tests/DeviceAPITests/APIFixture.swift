@@ -118,13 +118,17 @@ final class FixtureHost: @MainActor StateEngineHost, @MainActor DeviceAPIHost {
   func mappingContext(supervisorGateway: String?) -> MappingContext {
     MappingContext(deviceUuid: deviceUuid, osVersion: "balenaOS 6.1.2", hostName: "host")
   }
+  var deviceFacts: DeviceFacts {
+    DeviceFacts(agentVersion: version, deviceType: deviceType, architecture: architecture)
+  }
   func supervisorAPIKey(appId: Int, service: String) -> String? { "key" }
   func targetStored(config: [String: String]) { storedConfigs.append(config) }
   func nameExtraFirmwareVolume() throws(StepError) {}
   func scheduleReboot(service: String) throws(StepError) {}
   func reboot() async throws(StepError) {}
   func powerOff() async throws(StepError) {}
-  func report(_ event: SystemEvent, text: String, isError: Bool) {}
+  private(set) var reports: [String] = []
+  func report(_ event: SystemEvent, text: String, isError: Bool) { reports.append(text) }
   func registryCredentials(registry: String) -> RegistryCredentials? { nil }
   func pathOnHost(_ path: String) -> String? { nil }
   func serviceDirectory(appId: Int, service: String) -> String { "/nowhere" }

@@ -64,49 +64,31 @@ import Testing
         """)
   }
 
-  nonisolated struct Broken: Sendable, CustomTestStringConvertible {
-    var path: [String]
-    var value: JSON?
-    var testDescription: String { "\(path.suffix(2)) = \(value?.serialized() ?? "missing")" }
-
-    private static let app = ["0123", "apps", "a1b2"]
-    private static let release = app + ["releases", "c0ffee01"]
-    private static let service = release + ["services", "web"]
-
-    static let all: [Broken] = [
-      Broken(path: ["0123"], value: 1), Broken(path: ["0123", "name"], value: "a\nb"),
-      Broken(path: ["0123", "name"]), Broken(path: ["0123", "config"]), Broken(path: ["0123", "apps"]),
-      Broken(path: ["0123", "apps"], value: []), Broken(path: ["0123", "apps", "x"], value: .null),
-      Broken(path: app + ["id"], value: JSONNumber(1.5).map(JSON.number)),
-      Broken(path: app + ["id"], value: -1),
-      Broken(path: app + ["id"], value: .null),
-      Broken(path: app + ["id"], value: true), Broken(path: app + ["class"], value: "other"),
-      Broken(path: app + ["is_host"], value: .null), Broken(path: app + ["parent_app"], value: 1),
-      Broken(path: app + ["name"], value: .string(String(repeating: "é", count: 256))),
-      Broken(path: release + ["id"]), Broken(path: release + ["volumes", "v"], value: .null),
-      Broken(path: release + ["networks", "-n"], value: [:]),
-      Broken(path: release + ["networks", "n"], value: "x"),
-      Broken(path: release + ["services", "we b"], value: [:]), Broken(path: service + ["image_id"]),
-      Broken(path: service + ["image"], value: 5), Broken(path: service + ["environment"]),
-      Broken(path: service + ["environment", "A:B"], value: "1"),
-      Broken(path: service + ["environment", "A"], value: .null),
-      Broken(path: service + ["labels"]), Broken(path: service + ["labels", ""], value: "1"),
-      Broken(path: service + ["labels", "a b"], value: "1"),
-      Broken(path: service + ["labels", "a"], value: true),
-      Broken(path: service + ["running"], value: "true"), Broken(path: service + ["contract"], value: .null),
-      Broken(path: service + ["composition"], value: []),
-      Broken(path: app + ["releases", "later"], value: 1),
-    ]
-  }
-
-  @Test(arguments: Broken.all)
-  func `a broken rule rejects the document`(broken: Broken) throws {
-    let document = try Self.document(broken.path, broken.value)
+  @Test(arguments: Fixture.goldenCases("rejections.json"))
+  func `a broken rule rejects the document, and the answer says where`(golden: GoldenCase) throws {
+    let path = golden.json["path"]?.stringList ?? []
+    let document = try Self.document(path, golden.json["value"])
     let error = #expect(throws: TargetStateError.self) {
       try TargetStateDocument.parse(v3: document, deviceUuid: Self.uuid, source: "local")
     }
-    #expect(error?.message.hasPrefix("Invalid target state.\nExpecting ") == true)
-    #expect(error?.message.contains(" at " + broken.path.joined(separator: ".")) == true)
+    #expect(error?.kind == .invalid)
+    let lines = error?.message.split(separator: "\nExpecting ").map(String.init) ?? []
+    #expect(lines.first == "Invalid target state.")
+    #expect(lines.dropFirst().map { "Expecting " + $0 } == golden.json["errors"]?.stringList)
+  }
+
+  @Test func `services that wait for another in order are taken, and other releases are not looked into`()
+    throws
+  {
+    var document = try Self.document(Self.service + ["composition", "depends_on"], ["gone", "db"])
+    let circle: JSON = [
+      "id": 1, "image_id": 1, "image": "i", "environment": [:], "labels": [:],
+      "composition": ["depends_on": ["x"]],
+    ]
+    document.set(Self.app + ["releases", "later", "services"], ["x": circle])
+    #expect(throws: Never.self) {
+      try TargetStateDocument.parse(v3: document, deviceUuid: Self.uuid, source: "local")
+    }
   }
 
   @Test(arguments: ["5", " 5 ", "+5", "5.0", "005"])
