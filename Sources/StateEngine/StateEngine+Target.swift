@@ -59,7 +59,7 @@ extension StateEngine {
     var target = target
     let contracts: ContractReport
     do throws(TargetStateError) {
-      contracts = try target.applyContracts(facts: host.deviceFacts)
+      contracts = try target.applyContracts(facts: host.contractFacts)
     } catch {
       throw rejected(error)
     }

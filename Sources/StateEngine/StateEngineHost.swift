@@ -10,7 +10,7 @@ public protocol StateEngineHost: StepHost {
   var rebootState: RebootState { get }
   var deviceUuid: String { get }
   /// What contracts of services are held against.
-  var deviceFacts: DeviceFacts { get }
+  var contractFacts: ContractFacts { get }
   /// A target was stored; `config` is as it was sent. Settings among it take effect now.
   func targetStored(config: [String: String])
   /// config.json names the volume `extra-firmware`.

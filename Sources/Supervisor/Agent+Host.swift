@@ -19,9 +19,9 @@ extension Agent: @MainActor StateEngineHost {
   public var isLockOverridden: Bool { settings.bool(.lockOverride) }
   public var pollInterval: Duration { .milliseconds(Int64(settings.int(.appUpdatePollInterval))) }
 
-  public var deviceFacts: DeviceFacts {
+  public var contractFacts: ContractFacts {
     let kernel = facts.kernel
-    return DeviceFacts(
+    return ContractFacts(
       agentVersion: AgentVersion.number, deviceType: facts.deviceType, architecture: facts.architecture,
       l4tVersion: kernel.l4tVersion,
       operatingSystem: .init(slug: facts.osRelease?.id, version: facts.osRelease?.version),

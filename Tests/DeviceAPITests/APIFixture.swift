@@ -118,8 +118,8 @@ final class FixtureHost: @MainActor StateEngineHost, @MainActor DeviceAPIHost {
   func mappingContext(supervisorGateway: String?) -> MappingContext {
     MappingContext(deviceUuid: deviceUuid, osVersion: "balenaOS 6.1.2", hostName: "host")
   }
-  var deviceFacts: DeviceFacts {
-    DeviceFacts(agentVersion: version, deviceType: deviceType, architecture: architecture)
+  var contractFacts: ContractFacts {
+    ContractFacts(agentVersion: version, deviceType: deviceType, architecture: architecture)
   }
   func supervisorAPIKey(appId: Int, service: String) -> String? { "key" }
   func targetStored(config: [String: String]) { storedConfigs.append(config) }

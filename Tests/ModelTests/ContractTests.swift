@@ -4,12 +4,12 @@ import Testing
 @testable import Model
 
 @Suite struct `Contracts` {
-  private nonisolated static let facts = DeviceFacts(
+  private nonisolated static let facts = ContractFacts(
     agentVersion: "19.0.5", deviceType: "raspberrypi4-64", architecture: "aarch64", l4tVersion: "32.4.0",
     operatingSystem: .init(slug: "balena-os", version: "6.1.2+rev1"),
     kernel: .init(slug: "linux", version: "6.1.0"))
 
-  private static func isMet(_ requires: JSON, by facts: DeviceFacts = facts) throws -> Bool {
+  private static func isMet(_ requires: JSON, by facts: ContractFacts = facts) throws -> Bool {
     try Contract(parsing: ["type": "sw.container", "requires": requires]).isMet(by: facts.all)
   }
 
@@ -47,13 +47,13 @@ import Testing
   }
 
   @Test func `a fact that is not known meets nothing`() throws {
-    let bare = DeviceFacts(agentVersion: "19.0.5")
+    let bare = ContractFacts(agentVersion: "19.0.5")
     for type in ["sw.l4t", "sw.os", "sw.kernel"] {
       #expect(try !Self.isMet([["type": .string(type)]], by: bare))
     }
     #expect(try Self.isMet([["type": "hw.device-type", "slug": "unknown"]], by: bare))
-    #expect(DeviceFacts.Software(slug: "linux", version: nil) == nil)
-    #expect(DeviceFacts.Software(slug: nil, version: "1") == nil)
+    #expect(ContractFacts.Software(slug: "linux", version: nil) == nil)
+    #expect(ContractFacts.Software(slug: nil, version: "1") == nil)
   }
 
   @Test func `a version that is none is compared as text`() throws {
@@ -105,7 +105,7 @@ import Testing
 }
 
 @Suite struct `Contracts of a target` {
-  private static let facts = DeviceFacts(agentVersion: "19.0.5", architecture: "aarch64")
+  private static let facts = ContractFacts(agentVersion: "19.0.5", architecture: "aarch64")
   private static let unmet: JSON = ["requires": [["type": "arch.sw", "slug": "amd64"]]]
   private static let met: JSON = ["requires": [["type": "arch.sw", "slug": "aarch64"]]]
 

@@ -32,7 +32,7 @@ nonisolated struct Contract: Sendable, Hashable {
     }
   }
 
-  func isMet(by facts: [DeviceFacts.Fact]) -> Bool {
+  func isMet(by facts: [ContractFacts.Fact]) -> Bool {
     requirements.allSatisfy { alternatives in
       alternatives.isEmpty
         || alternatives.contains { requirement in facts.contains(where: requirement.isMet) }
@@ -86,7 +86,7 @@ nonisolated struct ContractRequirement: Sendable, Hashable {
     self.type = type
   }
 
-  func isMet(by fact: DeviceFacts.Fact) -> Bool {
+  func isMet(by fact: ContractFacts.Fact) -> Bool {
     guard type == fact.type, !hasData else { return false }
     if let slug, !slug.isEmpty, slug != fact.slug { return false }
     guard let version, !version.isEmpty else { return true }

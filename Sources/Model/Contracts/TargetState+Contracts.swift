@@ -17,7 +17,7 @@ nonisolated extension TargetState {
   /// contract is not met go; an app with any other such service is rejected as a whole.
   ///
   /// - Throws: `.invalid` when a contract is malformed, whichever app and service it is of.
-  public mutating func applyContracts(facts: DeviceFacts) throws(TargetStateError) -> ContractReport {
+  public mutating func applyContracts(facts: ContractFacts) throws(TargetStateError) -> ContractReport {
     var report = ContractReport()
     let facts = facts.all
     var rejected: [String] = []
@@ -47,7 +47,7 @@ nonisolated extension TargetState {
 }
 
 nonisolated extension TargetService {
-  fileprivate func isContractMet(by facts: [DeviceFacts.Fact]) throws(TargetStateError) -> Bool {
+  fileprivate func isContractMet(by facts: [ContractFacts.Fact]) throws(TargetStateError) -> Bool {
     guard let contract else { return true }
     do throws(ModelError) {
       return try Contract(parsing: contract).isMet(by: facts)

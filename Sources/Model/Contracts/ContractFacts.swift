@@ -1,5 +1,5 @@
 /// What a device has to offer to the contracts of services (target-state 7.1).
-public nonisolated struct DeviceFacts: Sendable, Hashable {
+public nonisolated struct ContractFacts: Sendable, Hashable {
   public var agentVersion: String
   public var deviceType: String
   public var architecture: String
