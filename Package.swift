@@ -134,7 +134,7 @@ let package = Package(
 // What `make fuzz` builds is of no use without libFuzzer's instrumentation.
 if Context.environment["FUZZING"] != nil {
   package.targets.append(.target(name: "CFuzzer", path: "Fuzz/Driver"))
-  package.targets += ["json", "document", "command", "body"].map { name in
+  package.targets += ["json", "document", "command", "body", "request", "route"].map { name in
     .executableTarget(
       name: "fuzz-\(name)", dependencies: ["FuzzSubjects", "CFuzzer"], path: "Fuzz/Targets/\(name)",
       exclude: name == "document" ? ["dictionary"] : [], swiftSettings: strictSettings)

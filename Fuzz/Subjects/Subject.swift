@@ -7,5 +7,5 @@ public nonisolated struct Subject: Sendable {
   public let name: String
   public let read: @Sendable ([UInt8]) -> Void
 
-  public static let all: [Subject] = [json, document, command, body]
+  public static let all: [Subject] = [json, document, command, body, request, route]
 }
