@@ -25,10 +25,7 @@ public nonisolated enum LogDestination: Sendable, Hashable {
   public func bootstrap(level: Logger.Level) {
     let destination = self
     LoggingSystem.bootstrap { label in
-      switch destination {
-      case .journal: JournalLogHandler(label: label, logLevel: level)
-      case .standardError: LineLogHandler(label: label, logLevel: level)
-      }
+      RecordHandler(logLevel: level, label: label, destination: destination)
     }
   }
 }

@@ -1,4 +1,5 @@
 import JSON
+import TestSupport
 import Testing
 
 @testable import Engine
@@ -102,7 +103,7 @@ import Testing
   }
 
   @Test(arguments: 0..<2000) func noOrderOfLinesMakesItFallOrLeaveItsRange(seed: Int) {
-    var random = SeededGenerator(state: UInt64(seed))
+    var random = SeededGenerator(seed: UInt64(seed))
     var progress = PullProgress(flavor: seed % 5 == 0 ? .balena : .docker)
     let statuses = [
       "Pulling fs layer", "Waiting", "Downloading", "Verifying Checksum", "Download complete", "Extracting",
@@ -122,19 +123,6 @@ import Testing
       }
       before = progress.percent
     }
-  }
-}
-
-/// SplitMix64 (public domain), so that a failing case can be run again.
-struct SeededGenerator: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var value = state
-    value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
-    return value ^ (value >> 31)
   }
 }
 
@@ -200,7 +188,7 @@ struct SeededGenerator: RandomNumberGenerator {
   }
 
   @Test(arguments: 0..<500) func linesAreTheSameHoweverTheBytesArrive(seed: Int) throws {
-    var random = SeededGenerator(state: UInt64(seed))
+    var random = SeededGenerator(seed: UInt64(seed))
     let lines = (0..<10).map { _ in
       String(repeating: "x", count: .random(in: 1...40, using: &random))
     }

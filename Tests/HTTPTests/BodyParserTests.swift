@@ -1,5 +1,6 @@
 import CZlib
 import JSON
+import TestSupport
 import Testing
 
 @testable import HTTP

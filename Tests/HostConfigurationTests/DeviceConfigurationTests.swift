@@ -117,7 +117,7 @@ struct DeviceConfigurationTests {
 
   @Test("applying any target converges: a second comparison finds nothing", arguments: 0..<100)
   func converges(_ seed: UInt64) throws {
-    var generator = Generator(state: seed)
+    var generator = SeededGenerator(seed: seed)
     let scratch = Scratch()
     write("{}", to: scratch.file("config.json"))
     let file = try ConfigFile(
@@ -148,15 +148,5 @@ struct DeviceConfigurationTests {
     let change = DeviceConfiguration.change(from: settings.currentVariables, to: target)
     #expect(settings.currentVariables["HOST_FIREWALL_MODE"] == "")
     #expect(change.settings == [.firewallMode: "off"])
-  }
-
-  nonisolated struct Generator: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-      state = state &+ 0x9E37_79B9_7F4A_7C15
-      var mixed = (state ^ (state >> 30)) &* 0xBF58_476D_1CE4_E5B9
-      mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-      return mixed ^ (mixed >> 31)
-    }
   }
 }

@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct LogsTests {
   private func line(_ level: Logger.Level, _ message: String) -> String {
-    String(decoding: LineLogHandler.text(level: level, message: message), as: UTF8.self)
+    String(decoding: LogLine.text(level: level, message: message), as: UTF8.self)
   }
 
   @Test func aLineHasItsLevelInATenColumnField() {
@@ -23,7 +23,7 @@ import Testing
     ("1st", "X1ST"), ("", "X"),
   ])
   func metadataKeysBecomeFieldsThatTheJournalTakes(key: String, field: String) {
-    #expect(JournalLogHandler.fieldName(key) == field)
+    #expect(JournalRecord.fieldName(key) == field)
   }
 
   @Test func levelsBecomeSyslogPriorities() {

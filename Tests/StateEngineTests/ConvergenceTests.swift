@@ -1,6 +1,7 @@
 import Database
 import Glibc
 import Model
+import TestSupport
 import Testing
 
 @testable import StateEngine

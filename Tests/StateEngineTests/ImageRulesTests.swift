@@ -1,6 +1,7 @@
 import Database
 import EventLoop
 import Model
+import TestSupport
 import Testing
 
 @testable import StateEngine

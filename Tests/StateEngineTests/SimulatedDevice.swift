@@ -1,5 +1,6 @@
 import Database
 import Model
+import TestSupport
 
 @testable import StateEngine
 

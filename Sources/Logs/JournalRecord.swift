@@ -1,35 +1,19 @@
 import CSystemd
-public import Logging
+import Logging
 
-/// Writes each record to the journal with its metadata as fields.
+/// Writes a record to the journal with its metadata as fields.
 ///
 /// A metadata key `app-id` becomes the field `APP_ID`; `MESSAGE_ID` and others of
 /// systemd.journal-fields(7) can be given by their names.
-public nonisolated struct JournalLogHandler: LogHandler {
-  public var metadata: Logger.Metadata = [:]
-  public var logLevel: Logger.Level
-  private let label: String
-
-  public init(label: String, logLevel: Logger.Level) {
-    self.label = label
-    self.logLevel = logLevel
-  }
-
-  public subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-    get { metadata[key] }
-    set { metadata[key] = newValue }
-  }
-
-  public func log(event: LogEvent) {
+nonisolated enum JournalRecord {
+  static func send(_ event: LogEvent, label: String, metadata: Logger.Metadata) {
     var fields = [
       "MESSAGE=\(event.message)", "PRIORITY=\(event.level.syslogPriority)",
       "SYSLOG_IDENTIFIER=balena-supervisor",
       "LOGGER=\(label)",
     ]
-    for (key, value) in metadata.merging(event.metadata ?? [:], uniquingKeysWith: { $1 }) {
-      fields.append("\(Self.fieldName(key))=\(value)")
-    }
-    Self.send(fields)
+    for (key, value) in metadata { fields.append("\(fieldName(key))=\(value)") }
+    send(fields)
   }
 
   /// Upper case letters, digits and underscores, not beginning with an underscore or a digit.
