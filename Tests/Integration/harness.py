@@ -16,7 +16,7 @@ import urllib.parse
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 IMAGE = "test-image:1"
 OTHER_IMAGE = "test-image:2"
-CLEAN_UP_LABEL = "io.balena.supervised"
+CLEAN_UP_LABELS = ("io.balena.supervised", "io.resin.supervised")
 _numbers = itertools.count(1)
 
 
@@ -87,7 +87,7 @@ class Engine:
     def get(self, path):
         return self.request("GET", path).json
 
-    def containers(self, label=CLEAN_UP_LABEL):
+    def containers(self, label=CLEAN_UP_LABELS[0]):
         filters = urllib.parse.quote(json.dumps({"label": [label]}))
         return self.get(f"/containers/json?all=1&filters={filters}")
 
@@ -117,8 +117,9 @@ class Engine:
 
     def clean(self):
         """Takes away all that agents made; waits, because removal of one object holds up another."""
-        for container in self.containers():
-            self.remove(container["Id"])
+        for label in CLEAN_UP_LABELS:
+            for container in self.containers(label):
+                self.remove(container["Id"])
         for network in self.get("/networks"):
             if network["Name"] not in ("bridge", "host", "none"):
                 self.request("DELETE", f"/networks/{network['Id']}")
