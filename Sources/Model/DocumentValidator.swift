@@ -36,7 +36,7 @@ nonisolated struct DocumentValidator {
     return state
   }
 
-  private mutating func app(
+  mutating func app(
     _ members: JSONObject, uuid: String, at path: Path, source: String
   ) -> TargetApp {
     var app = TargetApp(
@@ -132,18 +132,18 @@ nonisolated extension DocumentValidator {
     errors.append("Expecting \(type) at \(path.text) but instead got: \(shown)\(suffix)")
   }
 
-  private mutating func object(_ value: JSON?, at path: Path, _ type: String) -> JSONObject {
+  mutating func object(_ value: JSON?, at path: Path, _ type: String) -> JSONObject {
     if let members = value?.objectValue { return members }
     expect(type, at: path, value)
     return [:]
   }
 
-  private mutating func optionalObject(_ value: JSON?, at path: Path, _ type: String) -> JSONObject {
+  mutating func optionalObject(_ value: JSON?, at path: Path, _ type: String) -> JSONObject {
     guard let value, !value.isNull else { return [:] }
     return object(value, at: path, type)
   }
 
-  private mutating func boolean(_ value: JSON, at path: Path) -> Bool {
+  mutating func boolean(_ value: JSON, at path: Path) -> Bool {
     if let flag = value.boolValue { return flag }
     expect("boolean", at: path, value)
     return false
@@ -174,7 +174,7 @@ nonisolated extension DocumentValidator {
     return 0
   }
 
-  private mutating func check(uuid: String, at path: Path) {
+  mutating func check(uuid: String, at path: Path) {
     if !DocumentName.isShort(uuid) { expect("UUID", at: path, .string(uuid), DocumentName.tooLong) }
   }
 
@@ -188,7 +188,7 @@ nonisolated extension DocumentValidator {
 
   /// - Parameter hidesValues: errors go to logs, where variables have no place; what is a number, a
   ///   boolean or `null` is shown.
-  private mutating func map(
+  mutating func map(
     _ value: JSON?, at path: Path, _ kind: DocumentName, hidesValues: Bool = false
   ) -> [String: String] {
     var map: [String: String] = [:]

@@ -17,7 +17,7 @@ nonisolated extension TargetStateDocument {
     let local = try object(members["local"], "local")
     var apps = JSONObject()
     for (key, value) in try object(local["apps"], "local.apps") {
-      apps[key] = .object(try app(value, key: key))
+      apps[key] = .object(try app(value, key: key, path: "local.apps." + key))
     }
     var device = JSONObject()
     device["name"] = local["name"].flatMap { $0.isNull ? nil : $0 } ?? .string(deviceName)
@@ -26,8 +26,7 @@ nonisolated extension TargetStateDocument {
     return .object([deviceUuid: .object(device)])
   }
 
-  private static func app(_ value: JSON, key: String) throws(TargetStateError) -> JSONObject {
-    let path = "local.apps." + key
+  static func app(_ value: JSON, key: String, path: String) throws(TargetStateError) -> JSONObject {
     guard let id = DocumentName.numericId(.string(key)) else {
       throw invalid("NumericId", path, .string(key))
     }

@@ -24,16 +24,23 @@ public nonisolated enum TargetStateDocument {
       throw TargetStateError(
         .failed, "Expected target state for local device with uuid '\(deviceUuid)'.")
     }
-    for app in state.apps.indices {
-      for service in state.apps[app].release?.services.indices ?? 0..<0 {
-        let image = state.apps[app].release?.services[service].image ?? ""
+    try state.normalizeImages()
+    return state
+  }
+}
+
+nonisolated extension TargetState {
+  /// Brings the image names of all services to their one form (target-state 4.6).
+  mutating func normalizeImages() throws(TargetStateError) {
+    for app in apps.indices {
+      for service in apps[app].release?.services.indices ?? 0..<0 {
+        let image = apps[app].release?.services[service].image ?? ""
         do throws(ModelError) {
-          state.apps[app].release?.services[service].image = try ImageReference(parsing: image).normalized
+          apps[app].release?.services[service].image = try ImageReference(parsing: image).normalized
         } catch {
           throw TargetStateError(.failed, error.message)
         }
       }
     }
-    return state
   }
 }

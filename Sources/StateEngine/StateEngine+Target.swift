@@ -1,4 +1,4 @@
-import Database
+public import Database
 import HostConfiguration
 public import JSON
 import Logging
@@ -54,7 +54,11 @@ extension StateEngine {
 
   /// Checks the contracts of a validated target and stores it; the caller triggers (target-state
   /// 1.6, step 6, and 7.4).
-  public func storeTarget(_ target: TargetState, source: String) throws(TargetRejection) {
+  ///
+  /// - Parameter alongside: stores what belongs to the target, in the same transaction.
+  public func storeTarget(
+    _ target: TargetState, source: String, alongside: () throws(DatabaseError) -> Void = {}
+  ) throws(TargetRejection) {
     guard let host else { return }
     var target = target
     let contracts: ContractReport
@@ -64,7 +68,10 @@ extension StateEngine {
       throw rejected(error)
     }
     do throws(DatabaseError) {
-      try store.targets.replace(with: target, source: source)
+      try store.connection.transaction { () throws(DatabaseError) in
+        try alongside()
+        try store.targets.replace(with: target, source: source)
+      }
     } catch {
       let text = "Could not store target state for device: \(error.message)"
       logger.error("\(text)")

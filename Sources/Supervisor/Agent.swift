@@ -141,6 +141,7 @@ public final class Agent {
       logger.error("Cannot make the API's global key: \(error.message)")
     }
     stateEngine.start()
+    Task { await loadPreload() }
     serviceManager.startWatchdog { [unowned self] in isHealthy }
     serviceManager.notifyReady()
     reportLater()

@@ -30,7 +30,7 @@ public final class ImageManager {
   var backOff = ImageBackOff()
   private var ignoredCleanUps: [String: MonotonicTime] = [:]
 
-  private let engine: EngineClient
+  let engine: EngineClient
   private let current: CurrentState
   private let store: Store
   private let logger: Logger
@@ -58,7 +58,7 @@ public final class ImageManager {
     return Set(ignoredCleanUps.keys)
   }
 
-  private func reloadRows() {
+  func reloadRows() {
     do throws(DatabaseError) {
       rows = try store.images.all()
     } catch {
@@ -184,7 +184,7 @@ public final class ImageManager {
     reloadRows()
   }
 
-  private func tag(_ id: String, as name: String) async throws(EngineError) {
+  func tag(_ id: String, as name: String) async throws(EngineError) {
     let parts = Self.tagName(name)
     guard let colon = parts.lastIndex(of: ":") else { return }
     try await engine.tagImage(
