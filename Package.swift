@@ -74,8 +74,8 @@ let package = Package(
     .library(
       "StateEngine",
       [
-        "Engine", "HostConfiguration", "Database", "EventLoop", "JSON", "Model", "CSystemd",
-        .product(name: "Logging", package: "swift-log"),
+        "Engine", "HTTPClient", "HostConfiguration", "Database", "EventLoop", "JSON", "Model",
+        "CSystemd", .product(name: "Logging", package: "swift-log"),
       ]),
     .library(
       "DeviceAPI",

@@ -24,20 +24,29 @@ nonisolated enum PercentEncoding {
   }
 }
 
-/// base64 with the URL-safe alphabet and padding (RFC 4648 section 5), as the engine decodes it.
-nonisolated func urlSafeBase64(_ bytes: [UInt8]) -> String {
-  let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
-  var output: [UInt8] = []
-  output.reserveCapacity((bytes.count + 2) / 3 * 4)
-  for at in stride(from: 0, to: bytes.count, by: 3) {
-    let group = bytes[at..<min(at + 3, bytes.count)]
-    let bits = group.reduce(UInt32(0)) { $0 << 8 | UInt32($1) } << (8 * UInt32(3 - group.count))
-    for position in 0..<4 {
-      let isPadding = position > group.count
-      output.append(isPadding ? UInt8(ascii: "=") : alphabet[Int(bits >> (18 - 6 * UInt32(position)) & 63)])
+/// base64 with padding (RFC 4648).
+public nonisolated enum Base64 {
+  public static func encode(_ bytes: [UInt8]) -> String { encode(bytes, lastTwo: "+/") }
+
+  /// The URL-safe alphabet of section 5, as the engine decodes it.
+  static func encodeURLSafe(_ bytes: [UInt8]) -> String { encode(bytes, lastTwo: "-_") }
+
+  private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789".utf8)
+
+  private static func encode(_ bytes: [UInt8], lastTwo: String) -> String {
+    let alphabet = alphabet + Array(lastTwo.utf8)
+    var output: [UInt8] = []
+    output.reserveCapacity((bytes.count + 2) / 3 * 4)
+    for at in stride(from: 0, to: bytes.count, by: 3) {
+      let group = bytes[at..<min(at + 3, bytes.count)]
+      let bits = group.reduce(UInt32(0)) { $0 << 8 | UInt32($1) } << (8 * UInt32(3 - group.count))
+      for position in 0..<4 {
+        let isPadding = position > group.count
+        output.append(isPadding ? UInt8(ascii: "=") : alphabet[Int(bits >> (18 - 6 * UInt32(position)) & 63)])
+      }
     }
+    return String(decoding: output, as: UTF8.self)
   }
-  return String(decoding: output, as: UTF8.self)
 }
 
 /// The `filters` parameter: a JSON object of lists; nil when there is nothing to filter by.
@@ -66,7 +75,7 @@ public nonisolated enum RegistryCredentials: Hashable, Sendable {
         ]
       case .token(let token): ["registrytoken": .string(token)]
       }
-    return urlSafeBase64(json.bytes())
+    return Base64.encodeURLSafe(json.bytes())
   }
 }
 

@@ -20,7 +20,7 @@ public nonisolated struct EngineError: Error, Hashable, Sendable, CustomStringCo
     case invalidCall
   }
 
-  /// Bytes of an error's body that are kept.
+  /// Bytes of an error's body, and of its message, that are kept.
   static let bodyLimit = 4096
 
   public let kind: Kind
@@ -33,7 +33,11 @@ public nonisolated struct EngineError: Error, Hashable, Sendable, CustomStringCo
   public init(kind: Kind, call: String, message: String) {
     self.kind = kind
     self.call = call
-    self.message = message
+    self.message = message.utf8.count <= Self.bodyLimit ? message : Self.clipped(message)
+  }
+
+  private static func clipped(_ text: String) -> String {
+    String(decoding: text.utf8.prefix(bodyLimit), as: UTF8.self) + "…"
   }
 
   public var statusCode: Int? {

@@ -23,7 +23,9 @@ public nonisolated struct EngineEvent: Hashable, Sendable {
     type = json["Type"]?.stringValue ?? "container"
     id = json["Actor"]?["ID"]?.stringValue ?? json["id"]?.stringValue ?? ""
     attributes = stringMap(json["Actor"]?["Attributes"])
-    time = json["timeNano"]?.intValue ?? (json["time"]?.intValue ?? 0) * 1_000_000_000
+    let seconds = json["time"]?.intValue ?? 0
+    let (nanoseconds, isTooLarge) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+    time = json["timeNano"]?.intValue ?? (isTooLarge ? 0 : nanoseconds)
   }
 }
 
@@ -84,7 +86,8 @@ public final class EngineEvents {
         return
       }
       guard let event = EngineEvent(line) else { return }
-      since = Swift.max(since, event.time + 1)
+      // An engine whose clock is ahead must not make us deaf: what it says of the future is not taken over.
+      if event.time < Self.wallClock() { since = Swift.max(since, event.time + 1) }
       pending.append(.event(event))
     } catch {
       lost(error)

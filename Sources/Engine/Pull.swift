@@ -97,6 +97,9 @@ public nonisolated struct PullProgress: Sendable {
   }
 
   private struct Layer {
+    /// Bytes of its download that were reported, and that there are.
+    var received = 0
+    var size = 0
     var download = Share.pending
     var extraction = Share.pending
   }
@@ -104,7 +107,12 @@ public nonisolated struct PullProgress: Sendable {
   public let flavor: VersionInfo.Flavor
   /// 0 to 100.
   public private(set) var percent = 0
+  /// Bytes that were received from the registry, as far as the engine says it.
+  public private(set) var bytesReceived = 0
   private var layers: [String: Layer] = [:]
+
+  /// Layers of one image that are followed; overlay file systems cannot stack as many.
+  private static let layerLimit = 1000
 
   public init(flavor: VersionInfo.Flavor) { self.flavor = flavor }
 
@@ -121,6 +129,7 @@ public nonisolated struct PullProgress: Sendable {
 
   private mutating func consumeTotal(_ event: PullEvent) {
     guard event.id == "Total", let current = event.current, let total = event.total, total > 0 else { return }
+    bytesReceived = max(bytesReceived, current)
     raise(to: Double(current) * 100 / Double(total))
   }
 
@@ -130,11 +139,18 @@ public nonisolated struct PullProgress: Sendable {
       if ends.contains(where: event.status.hasPrefix) { raise(to: 100) }
       return
     }
+    guard layers[id] != nil || layers.count < Self.layerLimit else { return }
     var layer = layers[id] ?? Layer()
+    let receivedBefore = layer.received
     switch event.status {
     case "Pulling fs layer", "Waiting": break
-    case "Downloading": layer.download.advance(event, smallest: Self.smallestDownload)
-    case "Verifying Checksum", "Download complete": layer.download.complete()
+    case "Downloading":
+      layer.download.advance(event, smallest: Self.smallestDownload)
+      layer.received = max(layer.received, event.current ?? 0)
+      layer.size = max(layer.size, event.total ?? 0)
+    case "Verifying Checksum", "Download complete":
+      layer.download.complete()
+      layer.received = max(layer.received, layer.size)
     case "Extracting":
       layer.download.complete()
       layer.extraction.advance(event, smallest: Self.smallestExtraction)
@@ -144,6 +160,7 @@ public nonisolated struct PullProgress: Sendable {
     default: return
     }
     layers[id] = layer
+    bytesReceived += layer.received - receivedBefore
     let shares = [
       mean(layers.values.compactMap(\.download.fraction)),
       mean(layers.values.compactMap(\.extraction.fraction)),

@@ -177,6 +177,7 @@ public final class StateEngine {
     }
     target.load(storedTarget)
     trials.forget(unless: storedTarget)
+    images.retain(Set(target.imageNames))
     changed()
   }
 
@@ -277,6 +278,7 @@ public final class StateEngine {
     input.images = images.inventory
     input.downloading = images.downloading
     input.imageBackOff = images.backOff.waiting(at: now)
+    input.agentImage = images.agentImage
     input.ignoredCleanUps = images.ignoredCleanUps(at: now)
     input.locks = locks.held
     input.leftoverLocks = locks.leftovers

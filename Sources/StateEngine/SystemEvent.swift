@@ -2,6 +2,8 @@
 /// (state-engine 9).
 public nonisolated enum SystemEvent: String, Sendable, CaseIterable {
   case downloadImage = "Docker image download"
+  case downloadDelta = "Delta image download"
+  case deltaStillProcessing = "Delta still processing remotely."
   case imageDownloaded = "Image downloaded"
   case imageDownloadError = "Image download error"
   case removeImage = "Image removal"
@@ -51,6 +53,8 @@ public nonisolated enum SystemEvent: String, Sendable, CaseIterable {
   public var humanName: String {
     switch self {
     case .downloadImage: "Downloading image"
+    case .downloadDelta: "Downloading delta for image"
+    case .deltaStillProcessing: "Delta still processing remotely. Will retry..."
     case .imageDownloaded: "Downloaded image"
     case .imageDownloadError: "Failed to download image"
     case .removeImage: "Deleting image"

@@ -56,6 +56,17 @@ extension Agent: @MainActor StateEngineHost {
     return .password(username: "d_\(deviceUuid)", password: key, serverAddress: registry)
   }
 
+  public var deltaSettings: DeltaSettings? {
+    guard settings.bool(.delta), !settings.isUnmanaged, let key = settings.currentApiKey, !key.isEmpty
+    else { return nil }
+    let applyTimeout = settings.int(.deltaApplyTimeout)
+    return DeltaSettings(
+      version: settings.int(.deltaVersion), endpoint: settings.string(.deltaEndpoint) ?? "",
+      apiEndpoint: settings.effectiveApiEndpoint, username: "d_\(deviceUuid)", key: key,
+      requestTimeout: .milliseconds(max(1, settings.int(.deltaRequestTimeout))),
+      applyTimeout: applyTimeout > 0 ? .milliseconds(applyTimeout) : nil)
+  }
+
   // MARK: Target
 
   /// Host tooling reads the dump (target-state 1.6); settings of the agent take effect at once.

@@ -203,8 +203,11 @@ public final class Agent {
     if let problem = stateEngine.engineProblem { return "Waiting for the engine: \(problem)" }
     let running = stateEngine.currentApps.flatMap(\.services).count { $0.container?.status == .running }
     let waiting = stateEngine.plan.apps.values.flatMap(\.waiting).first.map { ", waiting for \($0.cause)" }
+    let fault = stateEngine.images.faults.min { $0.key < $1.key }.map {
+      "; image \($0.key): \($0.value.kind.rawValue)"
+    }
     return stateEngine.isApplying
-      ? "Applying the target state: \(running) services running\(waiting ?? "")"
+      ? "Applying the target state: \(running) services running\(waiting ?? "")\(fault ?? "")"
       : "Target state applied: \(running) services running"
   }
 

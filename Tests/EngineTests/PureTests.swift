@@ -151,21 +151,21 @@ import Testing
     ("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="),
     ("foobar", "Zm9vYmFy"),
   ]) func base64IsThatOfTheRFC(text: String, encoded: String) {
-    #expect(urlSafeBase64(Array(text.utf8)) == encoded)
+    #expect(Base64.encodeURLSafe(Array(text.utf8)) == encoded)
   }
 
   @Test func base64IsSafeInAHeader() {
-    #expect(urlSafeBase64([0xFB, 0xFF, 0xBF]) == "-_-_")
+    #expect(Base64.encodeURLSafe([0xFB, 0xFF, 0xBF]) == "-_-_")
   }
 
   @Test func credentialsAreAJSONObject() {
     let password = RegistryCredentials.password(username: "d_1", password: "k", serverAddress: "r:1")
     #expect(
       password.header
-        == urlSafeBase64(
+        == Base64.encodeURLSafe(
           Array(#"{"username":"d_1","password":"k","serveraddress":"r:1"}"#.utf8)))
     #expect(
-      RegistryCredentials.token("t").header == urlSafeBase64(Array(#"{"registrytoken":"t"}"#.utf8)))
+      RegistryCredentials.token("t").header == Base64.encodeURLSafe(Array(#"{"registrytoken":"t"}"#.utf8)))
   }
 
   @Test func pathsKeepTheirSlashesAndQueriesNothing() {
@@ -252,5 +252,36 @@ import Testing
     let version = try #require(
       VersionInfo(["Version": "20.10.43", "ApiVersion": "1.41", "Engine": .string(name)]))
     #expect(version.flavor == .balena)
+  }
+}
+
+@Suite struct BoundTests {
+  @Test func aGiganticErrorMessageIsCutShort() {
+    let error = EngineError(kind: .reported, call: "c", message: String(repeating: "x", count: 1 << 20))
+    #expect(error.message.utf8.count <= EngineError.bodyLimit + 3)
+  }
+
+  @Test func anEventOfAnImpossibleTimeDoesNotHarm() throws {
+    let event = try #require(EngineEvent(["Action": "die", "time": .number("9223372036854775807")]))
+    #expect(event.time == 0)
+  }
+
+  @Test func theBytesOfAPullAreThoseOfItsLayers() {
+    var progress = PullProgress(flavor: .docker)
+    progress.consume(PullEvent(id: "a", status: "Downloading", current: 10, total: 500_000))
+    progress.consume(PullEvent(id: "b", status: "Downloading", current: 100, total: 1000))
+    #expect(progress.bytesReceived == 110)
+    progress.consume(PullEvent(id: "a", status: "Download complete"))
+    progress.consume(PullEvent(id: "a", status: "Extracting", current: 1, total: 500_000))
+    progress.consume(PullEvent(id: "c", status: "Already exists"))
+    #expect(progress.bytesReceived == 500_100)
+  }
+
+  @Test func layersBeyondAllReasonAreNotRemembered() {
+    var progress = PullProgress(flavor: .docker)
+    for number in 0..<5000 {
+      progress.consume(PullEvent(id: "\(number)", status: "Downloading", current: 1, total: 2))
+    }
+    #expect(progress.bytesReceived == 1000)
   }
 }

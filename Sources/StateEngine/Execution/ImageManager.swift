@@ -1,12 +1,16 @@
 public import Database
 import Engine
 import EventLoop
-import Glibc
+import HTTPClient
 import JSON
 import Logging
 import Model
 
 /// Pulls, saves and removes images, and knows what is in flight (state-engine 6).
+///
+/// A download never fails its step: what went wrong is kept as the image's fault, with the time
+/// of the next try, and everything else of the app goes on. The same holds for a removal.
+/// Cancelling the step's task closes the connection to the engine, which gives the pull up.
 public final class ImageManager {
   /// An image that is being pulled or deleted.
   public nonisolated struct Activity: Sendable {
@@ -14,34 +18,46 @@ public final class ImageManager {
     public var isDeleting: Bool
     /// Percent; never goes down.
     public var progress: Int
+    /// The engine has said nothing about it for some time.
+    public var isStalled = false
   }
 
-  /// Bytes that must stay free where the engine keeps its images; below it a pull is refused.
-  static let freeSpaceReserveBytes: UInt64 = 16 << 20
   /// A dangling image that could not be deleted is left alone for this long.
   private static let cleanUpSilence = Duration.seconds(3600)
 
-  public private(set) var activities: [String: Activity] = [:]
+  public internal(set) var activities: [String: Activity] = [:]
   public private(set) var rows: [StoredImage] = []
   public private(set) var revision: UInt64 = 0
+  /// By image name: why the last try failed. Gone with the next success.
+  public internal(set) var faults: [String: ImageFault] = [:]
+  public internal(set) var metrics = ImageMetrics()
   /// Downloads that succeeded, and that failed, since the start.
-  public private(set) var pullCount = 0
-  public private(set) var failedPullCount = 0
+  public var pullCount: Int { metrics.downloadsCompleted }
+  public var failedPullCount: Int { metrics.downloadsFailed }
+  /// The agent's own image, when it runs in a container.
+  private(set) var agentImage: AgentImage?
   var backOff = ImageBackOff()
   private var ignoredCleanUps: [String: MonotonicTime] = [:]
 
   let engine: EngineClient
-  private let current: CurrentState
+  let current: CurrentState
   private let store: Store
-  private let logger: Logger
-  private var flavor: VersionInfo.Flavor?
-  private var dataRoot: String?
-  weak var host: (any StepHost)?
+  let logger: Logger
+  let deltas: DeltaClient
+  /// Names that are looked for on the engine before they are pulled.
+  var lookups: Set<String> = []
+  var flavor: VersionInfo.Flavor?
+  var dataRoot: String?
+  weak var host: (any StateEngineHost)?
   /// Called when progress or a status changed.
   var onChange: () -> Void = {}
 
-  init(engine: EngineClient, current: CurrentState, store: Store, logger: Logger) {
+  init(
+    engine: EngineClient, current: CurrentState, store: Store, logger: Logger,
+    client: HTTPClient = .shared
+  ) {
     self.engine = engine
+    deltas = DeltaClient(client: client)
     self.current = current
     self.store = store
     self.logger = logger
@@ -51,7 +67,7 @@ public final class ImageManager {
   /// The table joined with what the engine has.
   var inventory: ImageInventory { ImageInventory(rows: rows, engineImages: current.engineImages) }
 
-  var downloading: Set<String> { Set(activities.filter { !$0.value.isDeleting }.keys) }
+  var downloading: Set<String> { lookups.union(activities.filter { !$0.value.isDeleting }.keys) }
 
   func ignoredCleanUps(at now: MonotonicTime) -> Set<String> {
     ignoredCleanUps = ignoredCleanUps.filter { $0.value > now }
@@ -67,8 +83,29 @@ public final class ImageManager {
     revision += 1
   }
 
-  private func report(_ event: SystemEvent, _ object: String, cause: String? = nil) {
+  func report(_ event: SystemEvent, _ object: String, cause: String? = nil) {
     host?.report(event, text: event.text(object: object, cause: cause), isError: cause != nil)
+  }
+
+  /// Notes a failed try and when the next one may be.
+  func fail(_ name: String, _ fault: ImageFault) {
+    faults[name] = fault
+    backOff.pollInterval = host?.pollInterval ?? backOff.pollInterval
+    var generator = SystemRandomNumberGenerator()
+    backOff.fail(name, at: .read(), using: &generator)
+    changed()
+  }
+
+  func succeed(_ name: String) {
+    faults[name] = nil
+    backOff.succeed(name)
+  }
+
+  /// Forgets the faults of images that no one wants any more.
+  func retain(_ wanted: Set<String>) {
+    let names = wanted.union(rows.map(\.name))
+    faults = faults.filter { names.contains($0.key) }
+    backOff.retain(names)
   }
 
   // MARK: At start
@@ -76,6 +113,7 @@ public final class ImageManager {
   /// Fills in ids, drops rows of images that are gone, and tags what is there (6.2). Call it
   /// when the engine has been read.
   func repair() async {
+    await findAgentImage()
     let repair = ImageRules.startupRepair(of: inventory)
     do throws(DatabaseError) {
       for row in repair.updates {
@@ -94,83 +132,25 @@ public final class ImageManager {
     reloadRows()
   }
 
+  /// The container that the agent runs in says which image is its own (6.9, 10).
+  private func findAgentImage() async {
+    for name in AgentImage.containerNames {
+      guard let container = try? await engine.inspectContainer(name) else { continue }
+      guard container["State"]?["Running"]?.boolValue == true,
+        let image = container["Config"]?["Image"]?.stringValue
+      else { return }
+      agentImage = AgentImage(imageName: image)
+      return
+    }
+  }
+
   private func isTagged(_ id: String, _ name: String) -> Bool {
     current.engineImages.contains { $0.id == id && $0.repoTags.contains(Self.tagName(name)) }
   }
 
-  // MARK: Fetch
+  // MARK: Save
 
-  /// Pulls the image unless the engine has it, and stores the row.
-  ///
-  /// A failure is counted for the image alone; the step itself succeeds, so that the rest of the
-  /// app is not held up by more than the missing image.
-  func fetch(_ row: StoredImage) async throws(StepError) {
-    guard activities[row.name] == nil else { return }
-    activities[row.name] = Activity(row: row, isDeleting: false, progress: 0)
-    changed()
-    defer {
-      activities[row.name] = nil
-      current.invalidateImages()
-      changed()
-    }
-    do throws(EngineError) {
-      if let id = try await find(row.name) {
-        try await save(id, row: row)
-      } else {
-        try await checkFreeSpace()
-        report(.downloadImage, row.name)
-        try await pull(row.name)
-        guard let id = try await find(row.name) else {
-          throw EngineError(
-            kind: .malformedAnswer, call: "pull", message: "the image is not there after its download")
-        }
-        try await save(id, row: row)
-        pullCount += 1
-        report(.imageDownloaded, row.name)
-      }
-      backOff.succeed(row.name)
-    } catch  where error.kind == .cancelled {
-      throw .cancelled
-    } catch {
-      var generator = SystemRandomNumberGenerator()
-      backOff.fail(row.name, at: .read(), using: &generator)
-      failedPullCount += 1
-      report(.imageDownloadError, row.name, cause: error.message)
-    }
-  }
-
-  private func pull(_ name: String) async throws(EngineError) {
-    guard let reference = try? ImageReference(parsing: name) else {
-      throw EngineError(kind: .invalidCall, call: "pull", message: "Could not parse the image: \(name)")
-    }
-    let credentials = reference.registry.flatMap { host?.registryCredentials(registry: $0) }
-    var progress = PullProgress(flavor: try await engineFlavor())
-    let stream = try await engine.pullImage(PullReference(name), credentials: credentials)
-    while let event = try await stream.next() {
-      guard progress.consume(event) else { continue }
-      activities[name]?.progress = progress.percent
-      changed()
-    }
-  }
-
-  /// Asked once; an engine is not replaced by one of another make while we run.
-  private func engineFlavor() async throws(EngineError) -> VersionInfo.Flavor {
-    if let flavor { return flavor }
-    let found = try await engine.version().flavor
-    flavor = found
-    return found
-  }
-
-  /// The engine's id of an image, by its name, or by a tag of its repository and digest.
-  private func find(_ name: String) async throws(EngineError) -> String? {
-    do throws(EngineError) {
-      return try await engine.inspectImage(name)["Id"]?.stringValue
-    } catch  where error.isNotFound {
-      return inventory.engineId(ofName: name)
-    }
-  }
-
-  private func save(_ id: String, row: StoredImage) async throws(EngineError) {
+  func save(_ id: String, row: StoredImage) async throws(EngineError) {
     try await tag(id, as: row.name)
     var row = row
     row.engineId = id
@@ -202,20 +182,9 @@ public final class ImageManager {
     current.invalidateImages()
   }
 
-  private func checkFreeSpace() async throws(EngineError) {
-    if dataRoot == nil { dataRoot = try await engine.info()["DockerRootDir"]?.stringValue }
-    guard let dataRoot, let path = host?.pathOnHost(dataRoot) else { return }
-    var status = statvfs()
-    guard statvfs(path, &status) == 0 else { return }
-    let free = UInt64(status.f_bavail) * UInt64(status.f_frsize)
-    if free < Self.freeSpaceReserveBytes {
-      throw EngineError(
-        kind: .invalidCall, call: "pull", message: "only \(free >> 20) MiB are free in \(dataRoot)")
-    }
-  }
-
   // MARK: Remove
 
+  /// Deletes the row and the row's names from the engine (6.8), unless another row needs them.
   func remove(_ row: StoredImage, isNameShared: Bool) async throws(StepError) {
     if isNameShared { return try deleteRow(row) }
     report(.removeImage, row.name)
@@ -227,20 +196,30 @@ public final class ImageManager {
       changed()
     }
     do throws(EngineError) {
-      let name = Self.tagName(row.name)
-      for image in current.engineImages where image.id == row.engineId {
-        for tag in image.repoTags where tag == name { try await removeIfPresent(tag) }
-        for digest in image.repoDigests where digest == row.name { try await removeIfPresent(digest) }
-      }
+      try await removeNames(of: row)
+    } catch  where error.kind == .cancelled {
+      throw .cancelled
     } catch {
+      metrics.removalsFailed += 1
       report(.imageRemovalError, row.name, cause: error.message)
-      throw .engine(error)
+      // What someone else uses must not hold up the app; it is tried again later.
+      return fail(row.name, ImageFault(.other, message: error.message))
     }
     try deleteRow(row)
+    succeed(row.name)
+    metrics.removed += 1
     report(.imageRemoved, row.name)
   }
 
-  private func removeIfPresent(_ name: String) async throws(EngineError) {
+  private func removeNames(of row: StoredImage) async throws(EngineError) {
+    let name = Self.tagName(row.name)
+    for image in current.engineImages where image.id == row.engineId {
+      for tag in image.repoTags where tag == name { try await removeIfPresent(tag) }
+      for digest in image.repoDigests where digest == row.name { try await removeIfPresent(digest) }
+    }
+  }
+
+  func removeIfPresent(_ name: String) async throws(EngineError) {
     do throws(EngineError) { try await engine.removeImage(name, force: false) } catch
       where error.isNotFound
     {}
@@ -252,19 +231,25 @@ public final class ImageManager {
     reloadRows()
   }
 
-  /// Deletes images by id; what cannot be deleted is left alone for an hour.
+  /// Deletes images by id; what cannot be deleted is left alone for an hour (6.9).
   func cleanUp(_ ids: [String]) async {
     for id in ids {
-      do throws(EngineError) { try await engine.removeImage(id, force: true) } catch {
+      do throws(EngineError) {
+        try await engine.removeImage(id, force: true)
+        metrics.cleanedUp += 1
+      } catch {
+        if error.kind == .cancelled { break }
         guard !error.isNotFound else { continue }
         ignoredCleanUps[id] = .read() + Self.cleanUpSilence
-        report(.imageCleanUpError, "\(id), will ignore for 1 hour", cause: error.message)
+        host?.report(
+          .imageCleanUpError, text: "Error cleaning up \(id): \(error.message) - will ignore for 1 hour",
+          isError: true)
       }
     }
     current.invalidateImages()
   }
 
-  private func changed() {
+  func changed() {
     revision += 1
     onChange()
   }

@@ -241,6 +241,8 @@ public protocol StepHost: AnyObject {
   var deviceType: String { get }
   /// Credentials for a registry; nil for none.
   func registryCredentials(registry: String) -> RegistryCredentials?
+  /// How to ask for deltas; nil when they are off.
+  var deltaSettings: DeltaSettings? { get }
   /// Where the agent sees a path of the host; nil when it cannot.
   func pathOnHost(_ path: String) -> String?
   /// Host path of the directory with an app's lock and hand-over files.

@@ -27,3 +27,20 @@ public nonisolated struct AgentImage: Sendable, Hashable {
     self.runningTag = runningTag
   }
 }
+
+nonisolated extension AgentImage {
+  /// Names of the agent's container, today's first.
+  static let containerNames = ["balena_supervisor", "resin_supervisor"]
+
+  /// The image that the agent's container was made of, and the names that it had earlier:
+  /// `balena/amd64-supervisor` was `resin/amd64-supervisor`. nil for a bare id.
+  init?(imageName: String) {
+    guard !imageName.hasPrefix("sha256:") else { return nil }
+    let name = ImageName(imageName)
+    guard let tag = name.tag else { return nil }
+    let repository = String(name.repository)
+    var repositories: Set = [repository]
+    if repository.hasPrefix("balena/") { repositories.insert("resin/\(repository.dropFirst(7))") }
+    self.init(repositories: repositories, runningTag: String(tag))
+  }
+}

@@ -26,11 +26,18 @@ public nonisolated struct ImageBackOff: Sendable {
     let failures = (entries[name]?.failures ?? 0) + 1
     let delay = ImageBackOff.delay(failures: failures, pollInterval: pollInterval)
     let jitter = delay * Double.random(in: 0...0.1, using: &generator)
+    if entries.count >= Self.limit, entries[name] == nil {
+      let oldest = entries.min { $0.value.retryAt < $1.value.retryAt }
+      if let oldest { entries[oldest.key] = nil }
+    }
     entries[name] = Entry(failures: failures, retryAt: now + delay + jitter)
   }
 
   /// Forgets the failures of an image that is there now.
   public mutating func succeed(_ name: String) { entries[name] = nil }
+
+  /// Names that are remembered; a target has fewer.
+  private static let limit = 512
 
   /// Keeps only images that are still wanted, so that the table does not grow.
   public mutating func retain(_ names: Set<String>) { entries = entries.filter { names.contains($0.key) } }

@@ -92,6 +92,14 @@ public nonisolated enum ImageRules {
     return inventory.availableRows.first { $0.serviceName == service.name && $0.appId == service.appId }
   }
 
+  /// The same for the row that a download will write. When the strategy deletes the old image
+  /// first, its row is gone by now.
+  static func deltaSource(for row: StoredImage, in inventory: ImageInventory) -> StoredImage? {
+    inventory.availableRows.first {
+      $0.serviceName == row.serviceName && $0.appId == row.appId && !ImageName.isSame($0.name, row.name)
+    }
+  }
+
   /// What to do to the table and the engine once at start (6.2).
   public static func startupRepair(of inventory: ImageInventory) -> StartupRepair {
     var repair = StartupRepair()

@@ -106,7 +106,7 @@ public nonisolated enum Planner {
     let unused = ImageRules.unusedRows(in: input.images, current: current, target: target).filter { row in
       if let appId = row.appId, input.intermediate[appId] != nil { return false }
       let isSettled = row.appId.flatMap { plan.apps[$0] }?.isSettled ?? true
-      return isSettled && !early.contains(row)
+      return isSettled && !early.contains(row) && !input.imageBackOff.contains(row.name)
         && !input.downloading.contains { ImageName.isSame($0, row.name) }
     }
     for (row, isNameShared) in ImageRules.removals(of: unused, in: input.images) {

@@ -1,0 +1,96 @@
+import Database
+import Engine
+import EventLoop
+import JSON
+import Logging
+import Model
+
+// Downloading only what differs from an image that is there (state-engine 6.6).
+extension ImageManager {
+  enum DeltaOutcome {
+    /// Deltas are off, or there is nothing to start from.
+    case notTried
+    /// The engine's id of the complete image.
+    case applied(String)
+    /// A plain pull has to do it; why.
+    case plainInstead(String)
+  }
+
+  /// Tries to apply a delta before a plain pull takes over.
+  static let deltaAttempts = 3
+  /// Bytes: a smaller image is the stub of a version 2 delta, which no delta can start from.
+  private static let stubSize = 40
+
+  /// Downloads a delta, if deltas are wanted and there is one.
+  ///
+  /// - Throws: what has to be tried again later.
+  func applyDelta(for row: StoredImage) async throws(DownloadError) -> DeltaOutcome {
+    guard let settings = host?.deltaSettings,
+      let source = ImageRules.deltaSource(for: row, in: inventory),
+      let sourceName = try? ImageReference(parsing: source.name)
+    else { return .notTried }
+    let destination = try reference(row.name)
+    guard destination.registry != nil else { return .notTried }
+    report(.downloadDelta, row.name)
+    guard settings.version == 3 else {
+      return .plainInstead("deltas of version \(settings.version) are not supported, only those of version 3")
+    }
+    if let id = source.engineId, try await isStub(id) {
+      return .plainInstead("the image on the device is a delta of version 2")
+    }
+    let answer: DeltaClient.Answer
+    do throws(DeltaClient.Failure) {
+      answer = try await deltas.request(from: sourceName, to: destination, settings: settings)
+    } catch {
+      throw error.isCancellation ? .cancelled : .fault(ImageFault(.deltaRefused, message: error.message))
+    }
+    switch answer {
+    case .pending: throw .fault(ImageFault(.deltaPending, message: "it is still made remotely"))
+    case .none(let reason): return .plainInstead(reason)
+    case .image(let name, let token):
+      return try await apply(name, token: token, to: row.name, settings: settings)
+    }
+  }
+
+  /// The engine applies the delta to the layers that it has. An answer with an error status is
+  /// thrown; a pull that breaks off is begun again, a few times.
+  private func apply(
+    _ delta: String, token: String, to name: String, settings: DeltaSettings
+  ) async throws(DownloadError) -> DeltaOutcome {
+    let deadline = settings.applyTimeout.map { MonotonicTime.read() + $0 }
+    var lastFailure = ""
+    for _ in 1...Self.deltaAttempts {
+      do throws(EngineError) {
+        metrics.deltaPulls += 1
+        try await pull(delta, for: name, credentials: .token(token), until: deadline)
+        guard let id = try await idIfPresent(delta) else {
+          throw EngineError(kind: .reported, call: "delta", message: "the image is not there")
+        }
+        try await tag(id, as: name)
+        // The image lives on under the name that was asked for.
+        try? await removeIfPresent(delta)
+        return .applied(id)
+      } catch {
+        switch error.kind {
+        case .cancelled: throw .cancelled
+        case .status, .unreachable: throw .fault(ImageFault(error))
+        case .timeout where deadline.map({ $0 <= .read() }) ?? false:
+          return .plainInstead("the delta was not applied in time")
+        default: lastFailure = error.message
+        }
+        logger.warning("The delta \(delta) could not be applied: \(lastFailure)")
+      }
+    }
+    return .plainInstead("the delta could not be applied in \(Self.deltaAttempts) tries: \(lastFailure)")
+  }
+
+  private func isStub(_ id: String) async throws(DownloadError) -> Bool {
+    let image = try await attempt { () throws(EngineError) -> JSON in
+      do throws(EngineError) { return try await engine.inspectImage(id) } catch  where error.isNotFound {
+        return .null
+      }
+    }
+    guard let size = image["Size"]?.intValue else { return false }
+    return size < Self.stubSize && (image["VirtualSize"]?.intValue ?? size) < Self.stubSize
+  }
+}

@@ -1,0 +1,125 @@
+import Engine
+import EventLoop
+import HTTPClient
+import JSON
+import Model
+
+/// Asks the delta service for the difference between two images (state-engine 6.6,
+/// target-state 4.7).
+final class DeltaClient {
+  nonisolated enum Answer: Hashable, Sendable {
+    /// Name of an image whose pull applies the delta, and the token for that pull.
+    case image(String, token: String)
+    /// The service is still at work: ask again later.
+    case pending
+    /// There will be no delta between these two; the reason.
+    case none(String)
+  }
+
+  nonisolated struct Failure: Error, Hashable {
+    var message: String
+    var isCancellation = false
+  }
+
+  /// A token is used again for this long (target-state 4.7).
+  static let tokenLifetime = Duration.seconds(600)
+  /// Tokens that are remembered; each is for one pair of repositories.
+  static let tokenLimit = 32
+  /// Answers are one token or one name.
+  private static let answerLimit = 256 * 1024
+
+  private let client: HTTPClient
+  private var tokens: [String: (text: String, until: MonotonicTime)] = [:]
+
+  init(client: HTTPClient = .shared) { self.client = client }
+
+  func request(
+    from source: ImageReference, to destination: ImageReference, settings: DeltaSettings
+  ) async throws(Failure) -> Answer {
+    let token = try await token(from: source, to: destination, settings: settings)
+    let url =
+      "\(settings.endpoint)/api/v\(settings.version)/delta"
+      + "?src=\(Self.encode(source.normalized))&dest=\(Self.encode(destination.normalized))"
+    let response = try await send(url, authorization: "Bearer \(token)", settings: settings)
+    if response.status == 401 { tokens = [:] }
+    return try Self.answer(status: response.status, body: response.body, token: token)
+  }
+
+  /// What an answer of version 3 means.
+  nonisolated static func answer(status: Int, body: [UInt8], token: String) throws(Failure) -> Answer {
+    switch status {
+    case 200:
+      guard let json = try? JSON(parsing: body), let name = json["name"]?.stringValue, !name.isEmpty else {
+        throw Failure(message: "the delta service named no image")
+      }
+      return .image(name, token: token)
+    case 502, 504: return .pending
+    case 401: throw Failure(message: "the delta service refused the token (401)")
+    case 400..<500: return .none("the delta service has none (\(status))")
+    default: throw Failure(message: "the delta service answered \(status)")
+    }
+  }
+
+  // MARK: Token
+
+  private func token(
+    from source: ImageReference, to destination: ImageReference, settings: DeltaSettings
+  ) async throws(Failure) -> String {
+    let url = Self.tokenURL(from: source, to: destination, apiEndpoint: settings.apiEndpoint)
+    let now = MonotonicTime.read()
+    if let token = tokens[url], token.until > now { return token.text }
+    let credentials = Base64.encode(Array("\(settings.username):\(settings.key)".utf8))
+    let response = try await send(url, authorization: "Basic \(credentials)", settings: settings)
+    guard response.status == 200 else {
+      throw Failure(message: "Authentication error: the token service answered \(response.status)")
+    }
+    guard let json = try? JSON(parsing: response.body), let text = json["token"]?.stringValue, !text.isEmpty
+    else { throw Failure(message: "Authentication error: the token service sent no token") }
+    tokens = tokens.filter { $0.value.until > now }
+    if tokens.count >= Self.tokenLimit { tokens = [:] }
+    tokens[url] = (text, MonotonicTime.read() + Self.tokenLifetime)
+    return text
+  }
+
+  nonisolated static func tokenURL(
+    from source: ImageReference, to destination: ImageReference, apiEndpoint: String
+  ) -> String {
+    "\(apiEndpoint)/auth/v1/token?service=\(encode(destination.registry ?? ""))"
+      + "&scope=\(encode("repository:\(destination.repository):pull"))"
+      + "&scope=\(encode("repository:\(source.repository):pull"))"
+  }
+
+  // MARK: Requests
+
+  private func send(
+    _ url: String, authorization: String, settings: DeltaSettings
+  ) async throws(Failure) -> ClientResponse {
+    let limit = settings.requestTimeout
+    let request = ClientRequest(
+      "GET", url, headers: [("Authorization", authorization), ("Accept", "application/json")],
+      timeouts: .init(connect: limit, firstByte: limit, idle: limit, total: limit),
+      bodyLimit: Self.answerLimit)
+    do throws(ClientError) {
+      return try await client.send(request)
+    } catch {
+      throw Failure(message: error.message, isCancellation: error.kind == .cancelled)
+    }
+  }
+
+  /// A value in a query (RFC 3986 section 3.4).
+  private nonisolated static func encode(_ text: String) -> String {
+    var output = ""
+    for byte in text.utf8 {
+      switch byte {
+      case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+        UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"),
+        UInt8(ascii: "~"):
+        output.unicodeScalars.append(Unicode.Scalar(byte))
+      default:
+        let digits = String(byte, radix: 16, uppercase: true)
+        output += digits.utf8.count == 1 ? "%0\(digits)" : "%\(digits)"
+      }
+    }
+    return output
+  }
+}
