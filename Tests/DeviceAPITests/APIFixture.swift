@@ -130,6 +130,7 @@ final class FixtureHost: @MainActor StateEngineHost, @MainActor DeviceAPIHost {
   private(set) var reports: [String] = []
   func report(_ event: SystemEvent, text: String, isError: Bool) { reports.append(text) }
   func registryCredentials(registry: String) -> RegistryCredentials? { nil }
+  var deltaSettings: DeltaSettings? { nil }
   func pathOnHost(_ path: String) -> String? { nil }
   func serviceDirectory(appId: Int, service: String) -> String { "/nowhere" }
 }

@@ -262,7 +262,8 @@ import Testing
   }
 
   @Test func anEventOfAnImpossibleTimeDoesNotHarm() throws {
-    let event = try #require(EngineEvent(["Action": "die", "time": .number("9223372036854775807")]))
+    let line = try JSON(parsing: #"{"Action":"die","time":9223372036854775807}"#)
+    let event = try #require(EngineEvent(line))
     #expect(event.time == 0)
   }
 

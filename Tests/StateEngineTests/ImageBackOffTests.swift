@@ -39,7 +39,9 @@ import Testing
     var generator = SystemRandomNumberGenerator()
     let now = MonotonicTime.read()
     var backOff = ImageBackOff()
-    for number in 0..<2000 { backOff.fail("image\(number)", at: now + .milliseconds(number), using: &generator) }
+    for number in 0..<2000 {
+      backOff.fail("image\(number)", at: now + .milliseconds(number), using: &generator)
+    }
     #expect(backOff.waiting(at: now).count <= 512)
     #expect(backOff.failures(of: "image1999") == 1)
   }

@@ -37,7 +37,8 @@ import Testing
   }
 
   @Test func anUnknownManifestMeansThatTheImageIsNotThere() {
-    #expect(kind("manifest for h/a:1 not found: manifest unknown: manifest unknown", status: 404) == .notFound)
+    #expect(
+      kind("manifest for h/a:1 not found: manifest unknown: manifest unknown", status: 404) == .notFound)
     #expect(kind("an answer without explanation", status: 404) == .notFound)
   }
 

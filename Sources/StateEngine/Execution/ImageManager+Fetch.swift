@@ -105,7 +105,8 @@ extension ImageManager {
 
   /// Pulls `source`; its progress is shown as that of the image `name`.
   func pull(
-    _ source: String, for name: String, credentials: RegistryCredentials?, until deadline: MonotonicTime? = nil
+    _ source: String, for name: String, credentials: RegistryCredentials?,
+    until deadline: MonotonicTime? = nil
   ) async throws(EngineError) {
     var progress = PullProgress(flavor: try await engineFlavor())
     metrics.pulls += 1

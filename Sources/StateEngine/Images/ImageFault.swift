@@ -65,7 +65,8 @@ public nonisolated struct ImageFault: Sendable, Hashable {
       [
         "connection refused", "no such host", "i/o timeout", "network is unreachable", "no route to host",
         "tls handshake", "connection reset", "deadline exceeded", "client.timeout", "x509:",
-        "server misbehaving", ": eof", "server gave http response", "502 ", "503 ", "504 ", "request canceled",
+        "server misbehaving", ": eof", "server gave http response", "502 ", "503 ", "504 ",
+        "request canceled",
       ]
     ),
     (.notFound, ["manifest unknown", "name unknown", "not found", "no such image", "does not exist"]),
