@@ -98,6 +98,14 @@ final class AgentProcess {
     }
   }
 
+  /// Processor time of user and system that it has taken (proc(5), fields 14 and 15 of stat).
+  var processorSeconds: Double {
+    let text = (try? String(contentsOfFile: "/proc/\(identifier)/stat", encoding: .utf8)) ?? ""
+    let fields = text.split(separator: ")").last?.split(separator: " ") ?? []
+    guard fields.count > 12, let user = Double(fields[11]), let system = Double(fields[12]) else { return 0 }
+    return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
+  }
+
   var logTail: String {
     let text = (try? String(contentsOf: directory.appending(path: "agent.log"), encoding: .utf8)) ?? ""
     return text.split(separator: "\n").suffix(40).joined(separator: "\n")

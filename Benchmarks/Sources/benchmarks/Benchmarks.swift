@@ -16,6 +16,7 @@ enum Benchmarks {
     var report = Report(machine: try machine(setting))
     if setting.suites.contains("start") { report.startMilliseconds = try StartSuite(setting: setting).run() }
     if setting.suites.contains("apply") { report.apply = try ApplySuite(setting: setting).run() }
+    if setting.suites.contains("update") { report.update = try UpdateSuite(setting: setting).run() }
     if setting.suites.contains("latency") { report.latency = try LatencySuite(setting: setting).run() }
     if setting.suites.contains("footprint") { report.footprint = try FootprintSuite(setting: setting).run() }
 

@@ -3,27 +3,34 @@ import Foundation
 /// Containers on the private engine: the same ones by the agent and by a shell loop.
 struct Fleet {
   let setting: Setting
-  static let appID = 1
-  private static let label = "io.balena.app-id=\(appID)"
+  private static let label = "io.balena.supervised"
   private static let loopLabel = "benchmark=loop"
 
-  /// A target state of `count` services that sleep.
-  func target(services count: Int) throws -> Data {
-    var services: [String: Any] = [:]
-    for number in 1...count {
-      services["\(number)"] =
+  /// A target state of services that sleep.
+  ///
+  /// - Parameters:
+  ///   - count: services of each app.
+  ///   - version: a value in their environment: services of another version are other services.
+  func target(services count: Int, apps: Int = 1, version: Int = 1) throws -> Data {
+    var documents: [String: Any] = [:]
+    for app in 1...apps {
+      var services: [String: Any] = [:]
+      for number in 1...count {
+        services["\(app * 100 + number)"] =
+          [
+            "serviceName": "service-\(number)", "imageId": number, "image": setting.image,
+            "environment": ["NUMBER": "\(number)", "VERSION": "\(version)"], "labels": [String: String](),
+            "command": ["sleep", "2147483647"], "restart": "always", "stop_signal": "SIGKILL",
+          ] as [String: Any]
+      }
+      documents["\(app)"] =
         [
-          "serviceName": "service-\(number)", "imageId": number, "image": setting.image,
-          "environment": ["NUMBER": "\(number)"], "labels": [String: String](),
-          "command": ["sleep", "2147483647"], "restart": "always", "stop_signal": "SIGKILL",
+          "name": "benchmark-\(app)", "commit": "c0ffee\(app)\(version)", "releaseId": version,
+          "services": services, "volumes": [String: String](), "networks": [String: String](),
         ] as [String: Any]
     }
-    let app: [String: Any] = [
-      "name": "benchmark", "commit": "c0ffee00000000000000000000000002", "releaseId": 1, "services": services,
-      "volumes": [String: String](), "networks": [String: String](),
-    ]
     let document: [String: Any] = [
-      "local": ["name": "benchmark", "config": [String: String](), "apps": ["\(Self.appID)": app]]
+      "local": ["name": "benchmark", "config": [String: String](), "apps": documents]
     ]
     return try JSONSerialization.data(withJSONObject: document)
   }
@@ -40,9 +47,9 @@ struct Fleet {
   /// Waits until the agent has so many containers running.
   ///
   /// - Throws: `Failure` with the states of the containers and the end of the agent's log.
-  func wait(for agent: AgentProcess, count: Int, timeoutSeconds: Int = 120) throws {
+  func wait(for agent: AgentProcess, count: Int, version: Int = 1, timeoutSeconds: Int = 120) throws {
     let deadline = ContinuousClock.now + .seconds(timeoutSeconds)
-    while try running(Self.label).count < count {
+    while try runningIDs(version).count < count {
       guard ContinuousClock.now < deadline else {
         let states = try docker(["ps", "--all", "--format", "{{.Names}}: {{.Status}}"]).joined(
           separator: "\n")
@@ -52,6 +59,55 @@ struct Fleet {
       }
       usleep(100_000)
     }
+  }
+
+  private func runningIDs(_ version: Int) throws -> [String] {
+    let all = try running(Self.label)
+    guard !all.isEmpty else { return [] }
+    // One of them may have gone since.
+    let lines = (try? docker(["inspect", "--format", "{{.Id}} {{.Config.Env}} "] + all)) ?? []
+    return lines.filter { $0.contains("VERSION=\(version) ") || $0.contains("VERSION=\(version)]") }
+  }
+
+  /// Seconds from the end of a container to the next start of one, as the engine's events have it.
+  func downtimes(since begin: Date) throws -> [Double] {
+    let lines = try docker([
+      "events", "--since", "\(begin.timeIntervalSince1970)", "--until", "\(Date().timeIntervalSince1970)",
+      "--filter", "type=container", "--filter", "event=die", "--filter", "event=start",
+      "--format", "{{.Action}} {{.TimeNano}}",
+    ])
+    var died: Double?
+    var found: [Double] = []
+    for line in lines {
+      let words = line.split(separator: " ")
+      guard words.count == 2, let nanoseconds = Double(words[1]) else { continue }
+      if words[0] == "die" {
+        died = nanoseconds
+      } else if let end = died {
+        found.append((nanoseconds - end) / 1e9)
+        died = nil
+      }
+    }
+    return found
+  }
+
+  /// One container made anew `count` times by a shell, like a service with a new environment.
+  func runReplacements(count: Int) throws {
+    let script = """
+      set -e
+      docker --host "$1" network create loop >/dev/null
+      make() {
+        docker --host "$1" create --label \(Self.loopLabel) --name loop-1 --network loop --restart always \\
+          --env NUMBER=1 --env VERSION=$3 --stop-signal SIGKILL "$2" sleep 2147483647 >/dev/null &&
+          docker --host "$1" start loop-1 >/dev/null
+      }
+      make "$1" "$2" 0
+      for number in $(seq \(count)); do
+        sleep 0.5
+        docker --host "$1" stop loop-1 >/dev/null && docker --host "$1" rm loop-1 >/dev/null && make "$1" "$2" $number
+      done
+      """
+    try Command.run(["bash", "-c", script, "loop", setting.engine, setting.image])
   }
 
   /// When the last container of the agent's, or of the loop's, was started by the engine.

@@ -7,6 +7,7 @@ nonisolated struct Report: Codable {
   var footprint: Footprint?
   var startMilliseconds: [Double]?
   var apply: ApplyTimes?
+  var update: UpdateFigures?
 
   struct Machine: Codable {
     var date: String
@@ -101,6 +102,17 @@ nonisolated struct Report: Codable {
       let loop = apply.loopSeconds.median
       line(
         "20 services running, s", Self.number(agent), "≤ \(Self.number(loop)), the loop", agent <= loop)
+    }
+    if let update {
+      let agent = update.agentSeconds.median
+      let shell = update.shellSeconds.median
+      line(
+        "a service is away during its update, s", Self.number(agent),
+        "≤ \(Self.number(shell * 1.15)), 1.15 × stop, rm, create, start in a shell", agent <= shell * 1.15)
+      let share = update.processorShares.median * 100
+      line(
+        "processor of the agent while \(UpdateSuite.apps * UpdateSuite.servicesPerApp) services are made anew, %",
+        Self.number(share), "≤ 5", share <= 5)
     }
     return lines
   }
