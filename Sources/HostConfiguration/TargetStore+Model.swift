@@ -1,5 +1,4 @@
 import Database
-import Logging
 import Model
 
 /// The stored target as values of the model.
@@ -11,15 +10,15 @@ extension TargetStore {
       deviceName: target.deviceName, deviceConfig: DeviceConfiguration.bareNames(target.config))
   }
 
-  /// Apps to enforce (target-state 1.7). A row that cannot be read is reported and left out, so that one
-  /// app does not stop the others.
-  public func targetApps(source: String, logger: Logger) throws(DatabaseError) -> [TargetApp] {
-    try apps(source: source).compactMap { row in
-      do {
-        return try TargetApp(stored: StoredTargetApp(row))
-      } catch {
-        logger.error("The stored target of app \(row.uuid) is left out: \(error)")
-        return nil
+  /// Apps to enforce (target-state 1.7). An app whose row cannot be read carries its problem, so that it
+  /// neither stops the others nor counts as gone from the target. Of two apps with one id the last counts.
+  public func targetApps(source: String) throws(DatabaseError) -> [TargetApp] {
+    let rows = try apps(source: source)
+    let last = Dictionary(rows.enumerated().map { ($1.appId, $0) }) { $1 }
+    return rows.enumerated().filter { last[$1.appId] == $0 }.map { _, row in
+      let stored = StoredTargetApp(row)
+      do throws(ModelError) { return try TargetApp(stored: stored) } catch {
+        return TargetApp(unreadable: stored, because: error)
       }
     }
   }

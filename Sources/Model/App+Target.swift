@@ -10,10 +10,8 @@ nonisolated extension App {
   public static func target(
     from target: TargetApp, context: MappingContext, images: [String: ImageInfo]
   ) throws(ModelError) -> (App, notes: [String]) {
-    var app = App(
-      appId: target.appId, uuid: target.uuid, name: target.name, commit: target.release?.commit,
-      isHost: target.isHost, isRejected: target.isRejected,
-      source: target.source)
+    if let problem = target.problem { throw ModelError(problem) }
+    var app = App(identityOf: target)
     var notes: [String] = []
     if let release = target.release {
       for service in release.services where target.appliesService(service) {
@@ -41,6 +39,22 @@ nonisolated extension App {
       app.networks.append(Network(appId: target.appId, appUuid: target.uuid, name: "default", config: config))
     }
     return (app, notes)
+  }
+}
+
+nonisolated extension App {
+  /// A target app that cannot be mapped: rejected, and without anything that could be acted upon.
+  public static func unmapped(_ target: TargetApp, because error: ModelError) -> App {
+    var app = App(identityOf: target)
+    app.isRejected = true
+    app.problem = error.message
+    return app
+  }
+
+  private init(identityOf target: TargetApp) {
+    self.init(
+      appId: target.appId, uuid: target.uuid, name: target.name, commit: target.release?.commit,
+      isHost: target.isHost, isRejected: target.isRejected, source: target.source)
   }
 }
 

@@ -9,6 +9,8 @@ public nonisolated struct App: Sendable, Hashable {
   public var commit: String?
   public var isHost: Bool
   public var isRejected: Bool
+  /// Why the target cannot be mapped to containers: such an app is rejected, too, and left alone.
+  public var problem: String?
   /// Where a target app came from: `local`, or the API endpoint; nil for a current app.
   public var source: String?
   public var services: [Service]

@@ -44,6 +44,13 @@ nonisolated struct Composition {
     note("Ignoring invalid value of \(key): \(shown)")
   }
 
+  /// Notes the members of an object that are not used.
+  mutating func noteOthers(than used: Set<String>, in members: JSONObject, of key: String) {
+    for (name, value) in members where !value.isNull && !used.contains(Self.camelCase(name)) {
+      note("Ignoring unsupported field \(Self.camelCase(name)) of \(key)")
+    }
+  }
+
   /// A string; numbers and booleans as text.
   mutating func text(_ key: String) -> String? {
     guard let value = members[key] else { return nil }

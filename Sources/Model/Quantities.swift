@@ -84,7 +84,7 @@ public nonisolated enum Quantities {
       switch value {
       case .number(let number): number.doubleValue
       case .string(let text):
-        text.allSatisfy(\.isWhitespace) ? 0 : Double(text.filter { !$0.isWhitespace })
+        text.allSatisfy(\.isWhitespace) ? 0 : Double(ServiceMapping.trimmed(text[...]))
       default: nil
       }
     guard let number, number.isFinite, abs(number) < 1_000_000 else { return nil }

@@ -55,22 +55,35 @@ nonisolated extension ServiceMapping {
     case .object(let networks):
       return networks.map { name, settings in
         guard !settings.isNull else { return (name, own) }
-        var keys: [String: JSON] = [:]
-        for (key, value) in settings.objectValue ?? [:] { keys[Composition.camelCase(key)] = value }
-        func address(_ key: String) -> String? { keys[key]?.stringValue.flatMap { $0.isEmpty ? nil : $0 } }
-        var endpoint = NetworkEndpoint(
-          aliases: keys["aliases"]?.stringList ?? [], ipv4Address: address("ipv4Address"),
-          ipv6Address: address("ipv6Address"), linkLocalIps: keys["linkLocalIps"]?.stringList ?? [])
-        if !endpoint.aliases.contains(service.name) { endpoint.aliases.append(service.name) }
-        let used: Set<String> = ["aliases", "ipv4Address", "ipv6Address", "linkLocalIps"]
-        for key in keys.keys.sorted() where !used.contains(key) {
-          composition.note("Ignoring unsupported field \(key) of network \(name)")
+        guard let members = settings.objectValue else {
+          composition.noteInvalid("networks.\(name)", settings)
+          return (name, own)
         }
+        var endpoint = endpoint(name, members)
+        if !endpoint.aliases.contains(service.name) { endpoint.aliases.append(service.name) }
         return (name, endpoint)
       }
     default:
       composition.note("Ignoring invalid value of networks: \(value)")
       return []
     }
+  }
+
+  private mutating func endpoint(_ name: String, _ members: JSONObject) -> NetworkEndpoint {
+    var endpoint = NetworkEndpoint()
+    for (key, value) in members where !value.isNull {
+      let key = Composition.camelCase(key)
+      let text = value.stringValue
+      switch key {
+      case "aliases" where value.arrayValue != nil: endpoint.aliases = value.stringList
+      case "linkLocalIps" where value.arrayValue != nil: endpoint.linkLocalIps = value.stringList
+      case "ipv4Address" where text != nil: endpoint.ipv4Address = text.flatMap { $0.isEmpty ? nil : $0 }
+      case "ipv6Address" where text != nil: endpoint.ipv6Address = text.flatMap { $0.isEmpty ? nil : $0 }
+      case "aliases", "linkLocalIps", "ipv4Address", "ipv6Address":
+        composition.noteInvalid("networks.\(name).\(key)", value)
+      default: composition.note("Ignoring unsupported field \(key) of network \(name)")
+      }
+    }
+    return endpoint
   }
 }

@@ -7,7 +7,8 @@ nonisolated extension ServiceMapping {
     var volumes: [VolumeMount] = (image?.volumes ?? []).map { .anonymous($0) }
     if let value = composition["volumes"] {
       guard let entries = value.arrayValue else {
-        throw ModelError("Could not parse volumes: expected a list, got: \(value) (service \(service.name))")
+        throw ModelError(
+          "Could not parse volumes: expected a list, got: \(value) (volumes of service \(service.name))")
       }
       for entry in entries {
         if let volume = mapVolume(entry) { volumes.append(volume) }
@@ -32,7 +33,9 @@ nonisolated extension ServiceMapping {
       return .bind("\(app.appId)_" + parts.joined(separator: ":"))
     case .object(let long):
       switch LongVolume(long, appId: app.appId) {
-      case .mount(let mount): return .mount(mount)
+      case .mount(let mount):
+        noteUnused(long)
+        return .mount(mount)
       case .refusedBind: composition.note("Ignoring invalid bind mount \(entry)")
       case .invalid: composition.note("Ignoring invalid compose volume definition \(entry)")
       }
@@ -41,7 +44,17 @@ nonisolated extension ServiceMapping {
     return nil
   }
 
-  fileprivate static func trimmed(_ text: Substring) -> String {
+  private mutating func noteUnused(_ long: JSONObject) {
+    composition.noteOthers(
+      than: ["type", "source", "target", "readOnly", "bind", "volume", "tmpfs"], in: long, of: "volumes")
+    for (key, used) in [("bind", "propagation"), ("volume", "nocopy"), ("tmpfs", "size")] {
+      for name in long[key]?.objectValue?.keys ?? [] where name != used {
+        composition.note("Ignoring unsupported field \(key).\(name) of volumes")
+      }
+    }
+  }
+
+  static func trimmed(_ text: Substring) -> String {
     var text = text.drop(while: \.isWhitespace)
     while text.last?.isWhitespace == true { text.removeLast() }
     return String(text)

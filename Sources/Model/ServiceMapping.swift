@@ -26,7 +26,11 @@ nonisolated struct ServiceMapping {
     self.service = service
     self.context = context
     composition = Composition(service.composition, serviceName: service.name)
-    imageName = try ImageReference(parsing: composition.text("image") ?? service.image).normalized
+    do throws(ModelError) {
+      imageName = try ImageReference(parsing: composition.text("image") ?? service.image).normalized
+    } catch {
+      throw error.of("image", service)
+    }
     image = images[imageName]
   }
 
@@ -88,7 +92,7 @@ nonisolated struct ServiceMapping {
 
   private mutating func restartPolicy() -> String {
     guard let value = composition["restart"] else { return "always" }
-    let text = value.stringValue.map { $0.lowercased().filter { !$0.isWhitespace } } ?? ""
+    let text = value.stringValue.map { Self.trimmed($0[...]).lowercased() } ?? ""
     guard ["no", "always", "on-failure", "unless-stopped"].contains(text) else {
       composition.note("Ignoring invalid value of restart: \(value)")
       return "always"
@@ -98,7 +102,7 @@ nonisolated struct ServiceMapping {
 
   private mutating func mapHealth(_ config: inout ServiceConfig) throws(ModelError) {
     if let value = composition["stopGracePeriod"] {
-      config.stopGracePeriod = try Quantities.milliseconds(value) / 1000
+      config.stopGracePeriod = try milliseconds(value, "stopGracePeriod") / 1000
     }
     // The engine takes from the image whatever is not given, so that it is the image's here, too.
     var health = image?.healthcheck ?? .none
@@ -118,18 +122,36 @@ nonisolated struct ServiceMapping {
     }
     switch keys["test"] {
     case .string(let text): health.test = ["CMD-SHELL", text]
-    case .array(let values) where !values.isEmpty: health.test = values.compactMap(Coercions.scalarText)
-    default: health.test = imageTest
+    case .array(let values):
+      health.test = values.isEmpty ? imageTest : values.compactMap(Coercions.scalarText)
+    case nil: health.test = imageTest
+    case let value?:
+      composition.noteInvalid("healthcheck.test", value)
+      health.test = imageTest
     }
     func nanoseconds(_ key: String, or fallback: Int?) throws(ModelError) -> Int? {
       guard let value = keys[key] else { return fallback }
-      let time = try Quantities.milliseconds(value) * 1_000_000
+      let time = try milliseconds(value, "healthcheck.\(key)") * 1_000_000
       return time == 0 ? fallback : time
     }
     health.interval = try nanoseconds("interval", or: health.interval)
     health.timeout = try nanoseconds("timeout", or: health.timeout)
     health.startPeriod = try nanoseconds("startPeriod", or: health.startPeriod)
-    if let retries = Coercions.integer(keys["retries"]), retries != 0 { health.retries = retries }
+    if let value = keys["retries"] {
+      let retries = Coercions.integer(value)
+      if retries == nil { composition.noteInvalid("healthcheck.retries", value) }
+      if let retries, retries != 0 { health.retries = retries }
+    }
+    if let value = keys["disable"], value.boolValue == nil {
+      composition.noteInvalid("healthcheck.disable", value)
+    }
+    composition.noteOthers(
+      than: ["test", "interval", "timeout", "startPeriod", "retries", "disable"], in: members,
+      of: "healthcheck")
+  }
+
+  private func milliseconds(_ value: JSON, _ key: String) throws(ModelError) -> Int {
+    do throws(ModelError) { return try Quantities.milliseconds(value) } catch { throw error.of(key, service) }
   }
 
   private mutating func mapResources(_ config: inout ServiceConfig) {
@@ -216,7 +238,7 @@ nonisolated struct ServiceMapping {
     }
     for entry in entries {
       guard let text = entry.stringValue else {
-        throw ModelError("Could not parse device definition: \(entry) (service \(service.name))")
+        throw ModelError("Could not parse device definition: \(entry)").of("devices", service)
       }
       let parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
       config.devices.append(
@@ -234,25 +256,39 @@ nonisolated struct ServiceMapping {
     }
     var ranges: [PortRange] = []
     for entry in entries {
-      switch entry {
-      case .string(let text): ranges.append(try PortRange(parsing: text))
-      case .number(let number): ranges.append(try PortRange(parsing: number.text))
-      case .object(let long):
-        guard let text = Self.shortPort(long) else { fallthrough }
-        ranges.append(try PortRange(parsing: text))
-      default: composition.note("Ignoring invalid port definition \(entry)")
+      let text: String? =
+        switch entry {
+        case .string(let text): text
+        case .number(let number): number.text
+        case .object(let long): shortPort(long)
+        default: nil
+        }
+      guard let text else {
+        composition.note("Ignoring invalid port definition \(entry)")
+        continue
+      }
+      do throws(ModelError) { ranges.append(try PortRange(parsing: text)) } catch {
+        throw error.of("ports", service)
       }
     }
     config.ports = PortRange.normalized(ranges)
   }
 
   /// `{target, published, protocol, host_ip}` in the short form (target-state 10, D3).
-  private static func shortPort(_ long: JSONObject) -> String? {
+  private mutating func shortPort(_ long: JSONObject) -> String? {
     var keys: [String: JSON] = [:]
     for (key, value) in long where !value.isNull { keys[Composition.camelCase(key)] = value }
     guard let target = keys["target"].flatMap(Coercions.scalarText) else { return nil }
+    composition.noteOthers(than: ["target", "published", "protocol", "hostIp"], in: long, of: "ports")
     let published = keys["published"].flatMap(Coercions.scalarText) ?? target
     let host = keys["hostIp"]?.stringValue.flatMap { $0.isEmpty ? nil : $0 + ":" } ?? ""
     return "\(host)\(published):\(target)/\(keys["protocol"]?.stringValue ?? "tcp")"
+  }
+}
+
+nonisolated extension ModelError {
+  /// The error with where it stands: people read it in a log of many services.
+  fileprivate func of(_ key: String, _ service: TargetService) -> ModelError {
+    ModelError("\(message) (\(key) of service \(service.name))")
   }
 }

@@ -85,6 +85,14 @@ nonisolated extension TargetApp {
       volumes: try Self.parse(stored.volumes, "volumes").objectValue ?? [:])
   }
 
+  /// An app of which no more than its identity can be read.
+  public init(unreadable stored: StoredTargetApp, because error: ModelError) {
+    self.init(
+      appId: stored.appId, uuid: stored.uuid, name: stored.name,
+      appClass: Class(rawValue: stored.appClass) ?? .fleet, isHost: stored.isHost, isRejected: true,
+      source: stored.source, release: nil, problem: error.message)
+  }
+
   /// The app as an entry of a version 3 document.
   public var exported: JSON {
     var releases = JSONObject()

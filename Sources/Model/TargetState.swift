@@ -32,10 +32,12 @@ public nonisolated struct TargetApp: Sendable, Hashable {
   public var source: String
   /// nil when the app is to run nothing.
   public var release: TargetRelease?
+  /// Why what is stored of the app cannot be read; the app is then left alone.
+  public var problem: String?
 
   public init(
     appId: Int, uuid: String, name: String, appClass: Class = .fleet, isHost: Bool = false,
-    isRejected: Bool = false, source: String, release: TargetRelease?
+    isRejected: Bool = false, source: String, release: TargetRelease?, problem: String? = nil
   ) {
     self.appId = appId
     self.uuid = uuid
@@ -45,6 +47,7 @@ public nonisolated struct TargetApp: Sendable, Hashable {
     self.isRejected = isRejected
     self.source = source
     self.release = release
+    self.problem = problem
   }
 }
 

@@ -149,7 +149,7 @@ extension StateEngine {
   /// shared with a container is again one shared with a service.
   private func asItWas(_ app: App) -> App {
     let services = newestServices(of: app)
-    if var target = targetApps.first(where: { $0.appId == app.appId }),
+    if var target = targetApps.first(where: { $0.appId == app.appId }), target.problem == nil,
       services.allSatisfy({ service in
         target.services.contains { $0.name == service.name && $0.commit == service.commit }
       }),

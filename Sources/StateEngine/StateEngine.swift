@@ -170,7 +170,7 @@ public final class StateEngine {
     do throws(DatabaseError) {
       isTargetSet = try store.targets.isSet()
       storedTarget =
-        isTargetSet ? try store.targets.targetApps(source: host.targetSource, logger: logger) : []
+        isTargetSet ? try store.targets.targetApps(source: host.targetSource) : []
       commits = try store.commits.all()
     } catch {
       logger.error("Cannot read the target state: \(error)")
@@ -255,6 +255,10 @@ public final class StateEngine {
     } while current.hasOwnChanges || current.isStale && rounds < Self.readingLimit
     guard !isShuttingDown else { return }
     targetApps = target.apps
+    for line in target.takeNewProblems() {
+      host.report(
+        .targetStateRejection, text: "\(SystemEvent.targetStateRejection.humanName): \(line)", isError: true)
+    }
 
     let now = MonotonicTime.read()
     let proofs = judgeTrials(at: now)

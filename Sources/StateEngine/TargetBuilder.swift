@@ -16,6 +16,9 @@ final class TargetBuilder {
   private var builtWith: Key?
   private var loadCount = 0
   private var notedTexts: Set<String> = []
+  /// Why an app cannot be mapped, by app id.
+  private var problems: [Int: String] = [:]
+  private var newProblems: [String] = []
 
   private let engine: EngineClient
   private let logger: Logger
@@ -37,6 +40,7 @@ final class TargetBuilder {
 
   func load(_ apps: [TargetApp]) {
     loadCount += 1
+    if apps != targets { problems = [:] }
     targets = apps
   }
 
@@ -70,17 +74,27 @@ final class TargetBuilder {
           apiKey(target.appId, service)
       }
     }
-    apps = targets.compactMap { target in
+    var failed: [Int: String] = [:]
+    apps = targets.map { target in
       do throws(ModelError) {
         let (app, notes) = try App.target(from: target, context: context, images: byName)
         for note in notes { warn(note) }
         return app
       } catch {
-        warn("The target of app \(target.appId) cannot be mapped: \(error)")
-        return nil
+        // Not gone from the target: what runs of it stays as it is.
+        failed[target.appId] = "app \(target.name): \(error)"
+        return App.unmapped(target, because: error)
       }
     }
+    newProblems += failed.filter { problems[$0.key] != $0.value }.sorted { $0.key < $1.key }.map(\.value)
+    problems = failed
     builtWith = key
+  }
+
+  /// Apps that could be mapped before, or not for this reason; each is told once.
+  func takeNewProblems() -> [String] {
+    defer { newProblems = [] }
+    return newProblems
   }
 
   private func warn(_ text: String) {

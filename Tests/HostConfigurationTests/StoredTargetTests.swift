@@ -24,20 +24,31 @@ struct StoredTargetTests {
       with: TargetState(
         deviceName: "boat", config: ["RESIN_SUPERVISOR_DELTA": "1", "FOO": "2"], apps: apps),
       source: "local")
-    let loaded = try store.targets.targetApps(source: "local", logger: quiet)
+    let loaded = try store.targets.targetApps(source: "local")
     #expect(loaded == apps)
     #expect(loaded.first?.release?.networks.keys == ["z", "a"])
     #expect(try store.targets.deviceConfig() == ["SUPERVISOR_DELTA": "1"])
     #expect(try store.targets.deviceName() == "boat")
   }
 
-  @Test("a row that cannot be read does not hide the others")
+  @Test("a row that cannot be read does not hide the others, and its app is not gone")
   func badRow() throws {
     let store = try Store.inMemory()
     let good = StoredApp(uuid: "g", source: "local", appId: 1, name: "g", releaseId: 1, commit: "c")
     var bad = StoredApp(uuid: "b", source: "local", appId: 2, name: "b", releaseId: 1, commit: "c")
     bad.services = "[{"
     try store.targets.replace([bad, good], source: "local", deviceName: "", deviceConfig: [:])
-    #expect(try store.targets.targetApps(source: "local", logger: quiet).map(\.uuid) == ["g"])
+    let apps = try store.targets.targetApps(source: "local").sorted { $0.appId < $1.appId }
+    #expect(apps.map(\.uuid) == ["g", "b"] && apps.map(\.isRejected) == [false, true])
+    #expect(apps[0].problem == nil)
+    #expect(apps[1].problem?.hasPrefix("Stored services of an app cannot be read: ") == true)
+  }
+
+  @Test("of two apps with one id the last counts")
+  func sameId() throws {
+    let store = try Store.inMemory()
+    let apps = ["x", "y"].map { StoredApp(uuid: $0, source: "local", appId: 1, name: $0) }
+    try store.targets.replace(apps, source: "local", deviceName: "", deviceConfig: [:])
+    #expect(try store.targets.targetApps(source: "local").map(\.uuid) == ["y"])
   }
 }

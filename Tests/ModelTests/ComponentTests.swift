@@ -394,7 +394,22 @@ private nonisolated func app(
       ["ports": ["x"]], ["stop_grace_period": "soon"], ["healthcheck": ["interval": "x"]], ["devices": [1]],
       ["volumes": "data:/data"], ["image": "a b"],
     ] as [JSON])
-  func `what cannot be understood is an error`(composition: JSON) {
-    #expect(throws: ModelError.self) { try Fixture.service(["composition": composition]) }
+  func `what cannot be understood is an error that names service and key`(composition: JSON) {
+    let error = #expect(throws: ModelError.self) { try Fixture.service(["composition": composition]) }
+    let key = Composition.camelCase(composition.objectValue?.keys.first ?? "")
+    #expect(error?.message.contains("(\(key)") == true)
+    #expect(error?.message.hasSuffix(" of service web)") == true)
+  }
+
+  @Test func `an app that cannot be mapped is rejected and still there`() throws {
+    let stored = StoredTargetApp(
+      appId: 5, uuid: "u", name: "n", appClass: "fleet", isHost: false, isRejected: false, source: "local",
+      commit: "c", releaseId: 1, services: "[", networks: "{}", volumes: "{}")
+    let error = try #require(#expect(throws: ModelError.self) { try TargetApp(stored: stored) })
+    let target = TargetApp(unreadable: stored, because: error)
+    #expect(target.appId == 5 && target.uuid == "u" && target.isRejected && target.release == nil)
+    #expect(throws: error) { try App.target(from: target, context: Fixture.context, images: [:]) }
+    let app = App.unmapped(target, because: error)
+    #expect(app.appId == 5 && app.isRejected && app.problem == error.message && app.services.isEmpty)
   }
 }

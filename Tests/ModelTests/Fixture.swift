@@ -44,9 +44,7 @@ nonisolated enum Fixture {
 
   /// A file of `Golden`; `A_` in it stands for the app's uuid.
   static func golden(_ name: String) throws -> JSON {
-    let here = #filePath
-    let path = here.prefix(upTo: here.lastIndex(of: "/") ?? here.endIndex) + "/Golden/" + name
-    let file = try #require(fopen(String(path), "r"))
+    let file = try #require(fopen(path(of: name), "r"))
     defer { fclose(file) }
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 65536)
@@ -57,6 +55,32 @@ nonisolated enum Fixture {
     return try JSON(parsing: text)
   }
 
+  /// The cases of every file of a folder of `Golden`, each with its file's name.
+  static func goldenFolder(_ folder: String) -> [GoldenCase] {
+    folderNames(folder).flatMap { name in
+      goldenCases("\(folder)/\(name).json").map { GoldenCase(json: $0.json, file: name) }
+    }
+  }
+
+  /// The names of a folder's files, without `.json`.
+  static func folderNames(_ folder: String) -> [String] {
+    guard let directory = opendir(path(of: folder)) else { return [] }
+    defer { closedir(directory) }
+    var names: [String] = []
+    while let entry = readdir(directory) {
+      let name = withUnsafeBytes(of: entry.pointee.d_name) {
+        String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+      }
+      if name.hasSuffix(".json") { names.append(String(name.dropLast(5))) }
+    }
+    return names.sorted()
+  }
+
+  private static func path(of name: String) -> String {
+    let here = #filePath
+    return String(here.prefix(upTo: here.lastIndex(of: "/") ?? here.endIndex)) + "/Golden/" + name
+  }
+
   static func goldenCases(_ name: String) -> [GoldenCase] {
     guard let cases = try? golden(name).arrayValue else { return [] }
     return cases.map { GoldenCase(json: $0) }
@@ -65,5 +89,6 @@ nonisolated enum Fixture {
 
 nonisolated struct GoldenCase: Sendable, CustomTestStringConvertible {
   let json: JSON
-  var testDescription: String { json["about"]?.stringValue ?? "" }
+  var file = ""
+  var testDescription: String { (file.isEmpty ? "" : file + ": ") + (json["about"]?.stringValue ?? "") }
 }

@@ -3,9 +3,10 @@ import Testing
 
 @testable import Model
 
-/// Cases are data: one more is one more element of a file in `Golden`.
+/// Cases are data: one more is one more element of a file in `Golden`; one more key of compositions is one
+/// more file in `Golden/keys`.
 @Suite struct `Golden payloads` {
-  @Test(arguments: Fixture.goldenCases("create-examples.json") + Fixture.goldenCases("create-rows.json"))
+  @Test(arguments: Fixture.goldenCases("create-examples.json") + Fixture.goldenFolder("keys"))
   func `a composition becomes its create call`(golden: GoldenCase) throws {
     let (service, notes) = try Fixture.service(golden.json)
     let request = try service.createRequest(containerIds: ["vpn": "ffff"], deviceName: "blue-sky")
@@ -23,9 +24,11 @@ import Testing
     #expect(service.containerName == "web_88_99_c0ffee01")
   }
 
-  @Test func `the files of cases are there`() {
+  @Test func `every key has a file of cases`() {
+    let names = Fixture.folderNames("keys")
+    #expect(Composition.supportedKeys.subtracting(names.map(Composition.camelCase)) == [])
+    for name in names { #expect(!Fixture.goldenCases("keys/\(name).json").isEmpty, "\(name)") }
     #expect(Fixture.goldenCases("create-examples.json").count >= 9)
-    #expect(Fixture.goldenCases("create-rows.json").count >= 30)
     #expect(Fixture.goldenCases("verdicts.json").count >= 20)
   }
 

@@ -98,6 +98,20 @@ struct PlannerTests {
       input(current: [app([container(of: old)], volumes: [volume("data")])], target: [rejected]))
     #expect(plan.steps.isEmpty)
     #expect(plan.isSettled)
+    #expect(plan.apps.values.flatMap(\.waiting).map(\.cause) == [.rejected])
+  }
+
+  @Test func anAppThatCannotBeMappedIsNeitherUpdatedNorRemovedAndSaysWhy() {
+    var broken = app(release: 2, [])
+    broken.isRejected = true
+    broken.problem = "no such port"
+    let plan = Planner.plan(
+      input(current: [app([container(of: old)], volumes: [volume("data")])], target: [broken]))
+    #expect(plan.steps.isEmpty && plan.isSettled)
+    #expect(
+      plan.apps.values.flatMap(\.waiting).map { "\($0.cause)" } == [
+        "a release that can be applied: no such port"
+      ])
   }
 
   // MARK: - Networks and volumes

@@ -61,7 +61,8 @@ nonisolated struct AppPlanner {
       return
     }
     guard !target.isRejected else {
-      progress = AppProgress(waiting: [Waiting(.rejected)], isSettled: true)
+      let cause = target.problem.map(Waiting.Cause.unmappable) ?? .rejected
+      progress = AppProgress(waiting: [Waiting(cause)], isSettled: true)
       return
     }
     let dependencies = Dependencies(targetServices)

@@ -68,6 +68,8 @@ public nonisolated struct Waiting: Sendable, Hashable {
     case paused
     /// The release's contract is not met.
     case rejected
+    /// The release cannot be mapped to containers, for this reason.
+    case unmappable(String)
   }
 }
 
@@ -96,6 +98,7 @@ nonisolated extension Waiting.Cause: CustomStringConvertible {
     case .extraFirmwareVolume: "the volume extra-firmware"
     case .paused: "the next try"
     case .rejected: "a release whose requirements this device meets"
+    case .unmappable(let problem): "a release that can be applied: \(problem)"
     }
   }
 }

@@ -165,7 +165,7 @@ nonisolated extension Waiting.Cause {
   /// Neither a step of the agent nor the engine ends the wait: a reboot, or a new target does.
   var endsOnlyByChangeFromOutside: Bool {
     switch self {
-    case .reboot, .dependencies, .dependencyCycle, .rejected, .failedUpdate: true
+    case .reboot, .dependencies, .dependencyCycle, .rejected, .unmappable, .failedUpdate: true
     default: false
     }
   }
