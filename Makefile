@@ -27,6 +27,7 @@ build: ## Build the release binary
 
 test: ## Run every test, on a private engine, registries and journal
 	@scripts/install-dependencies build run test
+	@scripts/python-tools
 	@scripts/run-tests
 
 torture: ## A hundred random walks of targets, with kills, restarts and locks (WALKS=N SEED=N)

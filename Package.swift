@@ -127,7 +127,7 @@ let package = Package(
         "TestSupport", "JSON", "Model", "Database", "Engine", "EventLoop", "HTTP", "HTTPClient",
         "StateEngine",
         .product(name: "Logging", package: "swift-log"),
-      ]),
+      ], exclude: ["Golden"]),
   ]
 )
 

@@ -46,7 +46,7 @@ class Sentences(unittest.TestResult):
     def addSubTest(self, test, subtest, error):
         super().addSubTest(test, subtest, error)
         if error is not None:
-            self.report(test, f"{subtest}\n{(self.failures + self.errors)[-1][1]}")
+            self.report(test, f"{subtest}\n{self._exc_info_to_string(error, subtest)}")
 
     @property
     def failed(self):
