@@ -82,6 +82,14 @@ nonisolated extension TargetApp {
       && (labels["io.balena.image.store"] ?? "data") == "data"
   }
 
+  /// Normalised references of all images that the app's services run; what is none is left out.
+  public var imageNames: [String] {
+    (release?.services ?? []).compactMap { service in
+      var composition = Composition(service.composition, serviceName: service.name)
+      return try? ImageReference(parsing: composition.text("image") ?? service.image).normalized
+    }
+  }
+
   /// The names of the services that need a key in `MappingContext.supervisorApiKeys`.
   public func servicesWithSupervisorApi(images: [String: ImageInfo]) -> [String] {
     (release?.services ?? []).filter { service in

@@ -68,10 +68,12 @@ private nonisolated enum LongVolume {
   case invalid
 
   init(_ members: JSONObject, appId: Int) {
-    func member(_ key: String) -> JSON? { members[key].flatMap { $0.isNull ? nil : $0 } }
+    var keys: [String: JSON] = [:]
+    for (key, value) in members where !value.isNull { keys[Composition.camelCase(key)] = value }
+    func member(_ key: String) -> JSON? { keys[key] }
     guard let type = member("type")?.stringValue, let target = member("target")?.stringValue,
       let options = Options(
-        readOnly: member("readOnly") ?? member("read_only"), bind: member("bind"), volume: member("volume"),
+        readOnly: member("readOnly"), bind: member("bind"), volume: member("volume"),
         tmpfs: member("tmpfs"))
     else {
       self = .invalid

@@ -36,12 +36,13 @@ final class TargetBuilder {
   }
 
   /// Normalised names of all images of the target.
-  var imageNames: [String] { targets.flatMap { $0.release?.services.map(\.image) ?? [] } }
+  private(set) var imageNames: [String] = []
 
   func load(_ apps: [TargetApp]) {
     loadCount += 1
     if apps != targets { problems = [:] }
     targets = apps
+    imageNames = apps.flatMap(\.imageNames)
   }
 
   /// - Parameter apiKey: the key of a service that asks for the agent's API.

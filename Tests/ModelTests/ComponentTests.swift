@@ -1,4 +1,5 @@
 import JSON
+import TestSupport
 import Testing
 
 @testable import Model
@@ -113,6 +114,32 @@ private nonisolated func app(
     #expect(declared.map(\.name) == ["default"] && declared[0].config.isInternal)
   }
 
+  private static let values: [String: [JSON]] = [
+    "driver": ["bridge", "macvlan", ""], "driver_opts": [["a": 1, "b": true, "c": nil], [:]],
+    "ipam": [
+      [:], ["driver": "x", "options": ["o": 5]], ["config": []],
+      ["config": [["subnet": "10.1.0.0/16"], ["subnet": "10.2.0.0/16", "gateway": "10.2.0.1"]]],
+      ["config": [["subnet": "2001:db8::/64", "ip_range": "", "aux_addresses": ["h": "2001:db8::9"]]]],
+    ],
+    "enable_ipv6": [true, false, "1", 0], "internal": [true, "yes", nil], "config_only": [false, true],
+    "labels": [["x": 1], ["io.resin.y": "1", "io.balena.y": "2"], ["io.balena.supervised": "no"]],
+    "external": [true],
+  ]
+
+  @Test func `whatever the keys, a network made from a target equals it`() throws {
+    var generator = SeededGenerator(seed: 6)
+    for round in 0..<3000 {
+      var composition = JSONObject()
+      for (key, values) in Self.values.sorted(by: { $0.key < $1.key })
+      where Bool.random(using: &generator) {
+        composition[key] = values.randomElement(using: &generator)
+      }
+      let target = try app(networks: ["n": .object(composition)]).app.networks[0]
+      let current = try Network(inspecting: Self.echo(target))
+      try #require(current.differences(to: target) == [], "round \(round): \(composition)")
+    }
+  }
+
   @Test func `names say whose a network is`() throws {
     let old = try Network(inspecting: ["Name": "12_n_m", "Driver": "bridge"])
     #expect(old.appId == 12 && old.appUuid == nil && old.name == "n_m" && old.engineName == "12_n_m")
@@ -171,6 +198,30 @@ private nonisolated func app(
       for other in compositions where other != composition {
         #expect(try !current.differences(to: app(volumes: ["v": other]).app.volumes[0]).isEmpty)
       }
+    }
+  }
+
+  @Test func `whatever the keys, a volume made from a target equals it`() throws {
+    let values: [(String, [JSON])] = [
+      ("driver", ["local", "x", "", nil]), ("driver_opts", [["a": 1, "b": nil], [:], 5]),
+      ("labels", [["x": true], ["io.resin.y": "1", "io.balena.y": "2"], ["io.balena.app-uuid": "no"]]),
+      ("external", [true]), ("name", ["other"]),
+    ]
+    var generator = SeededGenerator(seed: 8)
+    for round in 0..<1000 {
+      var composition = JSONObject()
+      for (key, values) in values where Bool.random(using: &generator) {
+        composition[key] = values.randomElement(using: &generator)
+      }
+      let (app, notes) = try app(volumes: ["v": .object(composition)])
+      var shown = app.volumes[0].createRequest.objectValue ?? [:]
+      shown["Options"] = shown["DriverOpts"]
+      let current = try #require(Volume.reading(.object(shown)))
+      try #require(current.differences(to: app.volumes[0]) == [], "round \(round): \(composition)")
+      try #require(
+        notes
+          == ["external", "name"].filter { composition[$0] != nil }
+          .map { "Ignoring unsupported field \($0) of volume v" })
     }
   }
 
@@ -321,6 +372,7 @@ private nonisolated func app(
       release: TargetRelease(commit: "c", id: 1, services: services))
     let image = ImageInfo(id: "sha256:1", labels: ["io.balena.features.supervisor-api": "1"])
     #expect(target.servicesWithSupervisorApi(images: ["y:latest": image]) == ["a", "b"])
+    #expect(target.imageNames == ["x:latest", "y:latest", "z:latest"])
     #expect(throws: ModelError.self) { try App.target(from: target, context: Fixture.context, images: [:]) }
   }
 

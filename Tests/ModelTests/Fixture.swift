@@ -19,6 +19,13 @@ nonisolated enum Fixture {
     supervisorApiKeys: [.init(appId: 1_234_567, serviceName: "web"): "secret"], hasHostFirmware: true,
     hasHostModules: true, boardRev: "r1")
 
+  /// An image that lends a container the same values.
+  private static func other(than image: ImageInfo) -> ImageInfo {
+    var other = image
+    other.id = "sha256:other"
+    return other
+  }
+
   /// Maps service `web`, described by the members `composition`, `environment`, `labels`, `appName`,
   /// `osVersion`, `release`, `imageId` and `commit` of a test case.
   static func service(
@@ -38,7 +45,8 @@ nonisolated enum Fixture {
       appId: 1_234_567, uuid: appUuid, name: description["appName"]?.stringValue ?? "acme", source: "local",
       release: release)
     let (mapped, notes) = try App.target(
-      from: app, context: context, images: image.map { ["web:latest": $0] } ?? [:])
+      from: app, context: context,
+      images: image.map { ["web:latest": $0, "other:1": other(than: $0)] } ?? [:])
     return (mapped.services[0], notes)
   }
 
