@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-from api import bearer, check_case, load, lock, two_apps
+from api import bearer, check_case, database, load, lock, two_apps
 from harness import DeviceTest, app, service, wait_until
 
 # Debian's package, also for a Python that is not Debian's.
@@ -273,6 +273,23 @@ class Actions(DeviceTest):
         self.assertLessEqual({row["appId"] for row in explain["apps"]}, {1})
         answer = self.device.request("POST", "/v1/restart", {"appId": 2}, headers)
         self.assertEqual((answer.status, answer.text), (401, '{"status":"failed","message":"Unauthorized"}'))
+
+    def test_a_service_gets_its_new_key_with_the_next_run_and_keeps_its_scope(self):
+        apps = two_apps()
+        apps["1"]["services"]["1"]["labels"] = {"io.balena.features.supervisor-api": "1"}
+        self.assertEqual(self.device.post_target(apps).status, 200)
+        wait_until(lambda: self.is_settled() and self.key(), "the container has its key")
+        old, container = self.key(), self.container("main")["Id"]
+        new = self.device.request("POST", "/v1/regenerate-api-key", headers=bearer(old)).text
+        self.assertRegex(new, r"\A[0-9a-f]{64}\Z")
+        rows = database(self.device, "SELECT app_id, service_name, key, scopes FROM api_key WHERE app_id = 1")
+        self.assertEqual(rows, [(1, "main", new, '[{"type":"app","appId":1}]')])
+        # An old key cannot be replaced a second time.
+        answer = self.device.request("POST", "/v1/regenerate-api-key", headers=bearer(old))
+        self.assertEqual((answer.status, answer.text), (503, '{"status":"failed","message":""}'))
+        self.assertEqual(self.device.post_target(apps).status, 200)
+        wait_until(lambda: self.is_settled() and self.key() == new, "the container is made anew")
+        self.assertNotEqual(self.container("main")["Id"], container)
 
     def key(self):
         environment = dict(item.split("=", 1) for item in self.container("main")["Config"]["Env"])
