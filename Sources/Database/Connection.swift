@@ -27,8 +27,8 @@ public final class Connection {
 
   public static let busyTimeoutMilliseconds: Int32 = 5000
 
-  public let location: Location
-  private let handle: Handle
+  public private(set) var location: Location
+  private var handle: Handle
   private var statements: [String: Statement] = [:]
   private var depth = 0
 
@@ -195,6 +195,14 @@ public final class Connection {
   public func quickCheck() throws(DatabaseError) -> String? {
     let answer = try first("PRAGMA quick_check(1)") { row in row.text(0) ?? "" } ?? "no answer"
     return answer == "ok" ? nil : answer
+  }
+
+  /// Goes on with the database of `other`, which gets this one's. Not within a transaction.
+  func exchange(with other: Connection) {
+    statements.removeAll()
+    other.statements.removeAll()
+    swap(&handle, &other.handle)
+    swap(&location, &other.location)
   }
 
   /// Replaces the content of this connection by that of `source`.

@@ -29,7 +29,7 @@ public final class Store {
   /// Tables of the reference implementation that this start imported.
   public let importedTables: [String]
   /// Why nothing will survive a restart; nil when it will.
-  public let volatileReason: DatabaseError?
+  public private(set) var volatileReason: DatabaseError?
 
   public let settings: SettingStore
   public let targets: TargetStore
@@ -38,7 +38,8 @@ public final class Store {
   public let commits: CommitStore
   public let snapshots: SnapshotStore
 
-  private let lock: DirectoryLock?
+  private var lock: DirectoryLock?
+  private let opener: StoreOpener?
 
   /// Damaged files that are kept; older ones are deleted.
   public static let keptDamagedFiles = 3
@@ -55,14 +56,14 @@ public final class Store {
       try opener.createDirectory()
       let lock = try DirectoryLock(opener.directory)
       let (connection, origin, imported) = try opener.openFile()
-      return try Store(connection, origin, imported, lock: lock, volatileReason: nil)
+      return try Store(connection, origin, imported, lock: lock, volatileReason: nil, opener: opener)
     } catch  where error.isUnwritable && policy == .runFromMemory {
       logger.critical(
-        "The database \(path) cannot be written (\(error.message)): running from memory, nothing survives a restart. Free space or make \(opener.directory) writable, then restart."
+        "The database \(path) cannot be written (\(error.message)): running from memory, and nothing survives a restart until \(opener.directory) has space and can be written."
       )
       let lock = try opener.lockIfPossible()
       let (connection, origin, imported) = try opener.openInMemory()
-      return try Store(connection, origin, imported, lock: lock, volatileReason: error)
+      return try Store(connection, origin, imported, lock: lock, volatileReason: error, opener: opener)
     }
   }
 
@@ -70,12 +71,12 @@ public final class Store {
   public static func inMemory() throws(DatabaseError) -> Store {
     let connection = try Connection(.memory)
     try connection.migrate()
-    return try Store(connection, .created, [], lock: nil, volatileReason: nil)
+    return try Store(connection, .created, [], lock: nil, volatileReason: nil, opener: nil)
   }
 
   private init(
     _ connection: Connection, _ origin: Origin, _ imported: [String], lock: consuming DirectoryLock?,
-    volatileReason: DatabaseError?
+    volatileReason: DatabaseError?, opener: StoreOpener?
   ) throws(DatabaseError) {
     self.connection = connection
     self.origin = origin
@@ -88,5 +89,25 @@ public final class Store {
     commits = CommitStore(connection)
     snapshots = SnapshotStore(connection)
     self.lock = consume lock
+    self.opener = opener
+  }
+
+  /// How long after a failed try `becomeDurable` is worth the next.
+  public static let durabilityInterval = Duration.seconds(30)
+
+  /// Brings a store that runs from memory to its file, once that can be written, and goes on there. A file
+  /// that could not be read before, and so is not part of what is in memory, is kept under another name.
+  ///
+  /// - Throws: the reason why it still cannot; nothing has changed then.
+  public func becomeDurable() throws(DatabaseError) {
+    guard volatileReason != nil, let opener else { return }
+    try opener.createDirectory()
+    if lock == nil { lock = try DirectoryLock(opener.directory) }
+    if origin == .created { try opener.moveUnreadAside() }
+    let file = try Connection(.file(opener.path))
+    try file.copyContent(of: connection)
+    connection.exchange(with: file)
+    volatileReason = nil
+    opener.logger.notice("The database \(opener.path) is written to again")
   }
 }

@@ -104,6 +104,13 @@ struct StoreOpener {
     return aside
   }
 
+  /// Keeps a file with content that nobody has been able to read.
+  func moveUnreadAside() throws(DatabaseError) {
+    var status = stat()
+    guard stat(path, &status) == 0, status.st_size > 0 else { return }
+    _ = try moveAside(DatabaseError(.cannotOpen, "it could not be read at the start", context: path))
+  }
+
   private func unusedName() -> String {
     var now = time(nil)
     var parts = tm()

@@ -74,6 +74,8 @@ public final class StateEngine {
   var intermediate: [Int: IntermediateTarget] = [:]
   var heldApps: Set<Int> = []
   var actionFailures: [Int: (step: String, error: StepError)] = [:]
+  /// Nothing of the target is enforced yet: what its services need is still being prepared.
+  public private(set) var isHeld = false
   /// A reboot or shutdown is on its way: no step is begun any more.
   public internal(set) var isShuttingDown = false
   /// Called when `isShuttingDown` has changed: with true the API stops taking requests, with
@@ -181,6 +183,16 @@ public final class StateEngine {
     changed()
   }
 
+  /// Leaves the device as it is until `endHold`; call it before `start`.
+  public func hold() { isHeld = true }
+
+  /// Ends `hold`.
+  public func endHold() {
+    isHeld = false
+    current.invalidate()
+    trigger()
+  }
+
   func changed() {
     revision += 1
     onChange()
@@ -259,6 +271,7 @@ public final class StateEngine {
       host.report(
         .targetStateRejection, text: "\(SystemEvent.targetStateRejection.humanName): \(line)", isError: true)
     }
+    guard !isHeld else { return changed() }
 
     let now = MonotonicTime.read()
     let proofs = judgeTrials(at: now)

@@ -78,6 +78,12 @@ extension Agent: @MainActor StateEngineHost {
     } catch {
       logger.error("Cannot write \(dump): \(error)")
     }
+    applySettings()
+  }
+
+  /// Brings the agent's settings to what the target says; at the start for the case that the last change
+  /// got no further than the database.
+  func applySettings() {
     let change = DeviceConfiguration.change(from: settings.currentVariables, to: effectiveConfig)
     for warning in change.warnings { logger.warning("\(warning)") }
     guard !change.isEmpty else { return }

@@ -29,6 +29,7 @@ public final class Agent {
   private var signals: SignalSource?
   private var reporting: LoopTimer?
   private var memoryRelease: LoopTimer?
+  private var storeRepair: LoopTimer?
   private(set) var listenPort = 48484
   let networkFacts = NetworkFacts()
 
@@ -140,7 +141,10 @@ public final class Agent {
     do throws(DatabaseError) { _ = try store.keys.globalKey() } catch {
       logger.error("Cannot make the API's global key: \(error.message)")
     }
+    if (try? store.targets.isSet()) == true { applySettings() }
+    holdForBackup()
     stateEngine.start()
+    repairStoreLater()
     Task { await loadPreload() }
     serviceManager.startWatchdog { [unowned self] in isHealthy }
     serviceManager.notifyReady()
@@ -176,6 +180,19 @@ public final class Agent {
     }
     if case .tcp(_, let port) = socket { listenPort = Int(port) }
     return [socket]
+  }
+
+  /// A database that could not be written at the start is tried again until it can.
+  private func repairStoreLater() {
+    guard store.volatileReason != nil else { return }
+    storeRepair = EventLoop.shared.schedule(
+      after: Store.durabilityInterval, tolerance: .seconds(5)
+    ) { [unowned self] in
+      do throws(DatabaseError) { try store.becomeDurable() } catch {
+        logger.debug("The database still cannot be written: \(error)")
+      }
+      repairStoreLater()
+    }
   }
 
   // MARK: Status

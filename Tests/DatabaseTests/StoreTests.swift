@@ -230,4 +230,55 @@ struct StoreTests {
       #expect(try store.settings.text("name") == "new")
     }
   }
+
+  @Test("once there is room, what was learnt in memory goes to the disk", .enabled(if: geteuid() == 0))
+  func healed() throws {
+    let disk = SmallFileSystem(in: scratch, kibibytes: 1024)
+    try #require(disk.isMounted)
+    let file = "\(disk.path)/database.sqlite"
+    let key: String
+    do {
+      let store = try Store.open(at: file, logger: quiet)
+      key = try store.keys.key(app: 1, service: "web")
+    }
+    disk.fill()
+    do {
+      let store = try Store.open(at: file, whenUnwritable: .runFromMemory, logger: quiet)
+      #expect(store.volatileReason?.code == .full)
+      try store.targets.replace([app("a")], source: "local", deviceName: "d", deviceConfig: [:])
+      #expect(throws: DatabaseError.self) { try store.becomeDurable() }
+      #expect(store.volatileReason != nil)
+      unlink("\(disk.path)/filler")
+      try store.becomeDurable()
+      #expect(store.volatileReason == nil)
+      #expect(store.connection.location == .file(file))
+      try store.settings.set("later", to: "too")
+      #expect(store.keys.find(key) != nil)
+    }
+    let store = try Store.open(at: file, logger: quiet)
+    #expect(try store.targets.apps(source: "local").map(\.uuid) == ["a"])
+    #expect(try store.settings.text("later") == "too")
+    #expect(try store.keys.key(app: 1, service: "web") == key)
+  }
+
+  @Test("a file that could not be read is kept when its place is taken")
+  func keepsUnread() throws {
+    mkdir(scratch.file("d"), 0o755)
+    let file = scratch.file("d/database.sqlite")
+    do { try Store.open(at: file, logger: quiet).settings.set("name", to: "kept") }
+    // Neither the directory nor the file is where it will be.
+    rename(scratch.file("d"), scratch.file("away"))
+    write("", to: scratch.file("d"))
+    let store = try Store.open(at: file, whenUnwritable: .runFromMemory, logger: quiet)
+    #expect(store.volatileReason != nil)
+    #expect(throws: DatabaseError.self) { try store.becomeDurable() }
+    unlink(scratch.file("d"))
+    rename(scratch.file("away"), scratch.file("d"))
+    try store.becomeDurable()
+    #expect(try store.settings.text("name") == nil)
+    let kept = try #require(Scratch.names(in: scratch.file("d")).first { $0.contains(".damaged-") })
+    #expect(
+      try Connection(.file(scratch.file("d/\(kept)"))).first("SELECT value FROM config") { $0.text(0) }
+        == "kept")
+  }
 }

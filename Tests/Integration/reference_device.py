@@ -338,8 +338,10 @@ def create_database(path, release, images, source=ENDPOINT, local_mode=False):
     database.executemany("INSERT INTO config VALUES (?, ?)", [
         ("name", "blue-sky"), ("targetStateSet", "true"), ("localMode", str(local_mode).lower()),
         ("initialConfigSaved", "true"), ("initialConfigReported", ENDPOINT), ("legacyAppsPresent", "false"),
-        ("containersNormalised", "true"), ("lockOverride", "false"), ("connectivityCheckEnabled", "true")])
-    database.execute("INSERT INTO deviceConfig VALUES (?)", [json.dumps({"SUPERVISOR_POLL_INTERVAL": "900000"})])
+        ("containersNormalised", "true"), ("lockOverride", "false"), ("connectivityCheckEnabled", "true"),
+        ("firewallMode", "off")])
+    target = {"SUPERVISOR_POLL_INTERVAL": "900000", "SUPERVISOR_LOCAL_MODE": str(local_mode).lower()}
+    database.execute("INSERT INTO deviceConfig VALUES (?)", [json.dumps(target)])
     apps = {}
     rejected = next(service for service in release if service.name == "rejected")
     for service in release:

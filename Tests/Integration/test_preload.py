@@ -1,5 +1,6 @@
 """A device that was made with its apps: `apps.json` of the data partition, and no cloud."""
 
+import contextlib
 import json
 import os
 import random
@@ -206,3 +207,86 @@ class Preload(DeviceTest):
         self.assertEqual(
             sorted(name for name in os.listdir(agent.path("data")) if name.startswith("apps.json")),
             ["apps.json", "apps.json.preloaded"])
+
+
+class Backup(DeviceTest):
+    """Volumes of a device that was migrated from another system."""
+
+    def pack(self, agent, *names, stray=None):
+        """An archive with a directory for each volume."""
+        directory = agent.path("packed")
+        for name in names:
+            os.makedirs(f"{directory}/{name}/deep")
+            with open(f"{directory}/{name}/deep/file", "w", encoding="utf-8") as file:
+                file.write(f"content of {name}")
+        if stray:
+            with open(f"{directory}/{stray}", "w", encoding="utf-8") as file:
+                file.write("stray")
+        run(["tar", "-C", directory, "-czf", agent.path("data/backup.tgz"), "."])
+        # The engine's directories where the agent looks for the host's.
+        outside = agent.path("host") + self.engine.directory
+        os.makedirs(os.path.dirname(outside), exist_ok=True)
+        os.symlink(self.engine.directory, outside)
+
+    def content(self, volume):
+        place = self.engine.get(f"/volumes/{volume}")["Mountpoint"]
+        with open(f"{place}/deep/file", encoding="utf-8") as file:
+            return file.read()
+
+    def release(self, **more):
+        return app(service("one", volumes=["data:/data", "other:/other"]), volumes={"data": {}, "other": {}, **more})
+
+    def test_volumes_are_filled_before_the_services_start_and_the_archive_goes(self):
+        agent = self.agent(start=False)
+        self.pack(agent, "data", "other")
+        agent.start()
+        agent.post_target(self.release())
+        self.wait_for_services(agent, "one")
+        self.assertEqual((self.content("1_data"), self.content("1_other")), ("content of data", "content of other"))
+        self.assertFalse(os.path.exists(agent.path("data/backup.tgz")))
+        self.assertFalse(os.path.exists(agent.path("data/backup")))
+        log = agent.log
+        self.assertLess(log.index("Restored volume 'other'"), log.index("Installing service"))
+        self.assertEqual(self.engine.get("/volumes/1_data")["Labels"]["io.balena.app-uuid"], "1")
+
+    def test_a_directory_without_a_volume_is_named_and_nothing_starts_until_the_release_has_it(self):
+        agent = self.agent(start=False, config='{"bootstrapRetryDelay": 200}')
+        self.pack(agent, "data", "more")
+        agent.start()
+        agent.post_target(self.release())
+        wait_until(lambda: "no volume named 'more'" in agent.log, "the directory is named")
+        self.assertEqual(self.engine.service_containers(1), {})
+        self.assertTrue(os.path.exists(agent.path("data/backup.tgz")))
+        agent.post_target(self.release(more={}))
+        self.wait_for_services(agent, "one")
+        self.assertEqual(self.content("1_more"), "content of more")
+
+    def test_an_archive_that_is_none_and_a_stray_file_in_one_are_named_and_kept(self):
+        agent = self.agent(start=False, config='{"bootstrapRetryDelay": 200}')
+        self.pack(agent, "data", stray="stray")
+        agent.start()
+        agent.post_target(self.release())
+        wait_until(lambda: "'stray' in" in agent.log, "the file is named")
+        agent.kill()
+        with open(agent.path("data/backup.tgz"), "wb") as file:
+            file.write(b"no archive")
+        agent.start()
+        wait_until(lambda: "/bin/tar: " in agent.log, "the archive is refused")
+        self.assertEqual(self.engine.service_containers(1), {})
+        self.assertTrue(os.path.exists(agent.path("data/backup.tgz")))
+
+    def test_killed_at_any_instant_it_ends_with_the_volumes_filled(self):
+        generator = random.Random(5)
+        agent = self.agent(start=False)
+        self.pack(agent, "data", "other")
+        agent.start()
+        agent.post_target(self.release())
+        for _ in range(12):
+            agent.kill()
+            agent.start(wait=False)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                agent.wait_for_end(generator.uniform(0, 0.4))
+        agent.kill()
+        agent.start()
+        self.wait_for_services(agent, "one")
+        self.assertEqual((self.content("1_data"), self.content("1_other")), ("content of data", "content of other"))

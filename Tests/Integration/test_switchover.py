@@ -106,13 +106,16 @@ class SwitchOver(DeviceTest):
 
     def make_device(self, agent, **options):
         release = reference.services(agent.port, self.engine.path)
+        # What has no name is cleaned up, as the reference does.
+        self.engine.request("POST", "/images/prune")
         reference.create_networks(self.engine)
         reference.create_volumes(self.engine)
         reference.create_containers(self.engine, release, self.images)
         reference.create_database(agent.path("database.sqlite"), release, self.images, **options)
-        # Not the agent's business.
+        # The reference itself.
+        self.engine.request("POST", f"/images/{IMAGE}/tag?repo=registry2.example.com/agent&tag=v19")
         stranger = reference.post(self.engine, "/containers/create?name=balena_supervisor", {
-            "Image": IMAGE, "Cmd": reference.LOOP, "HostConfig": {"NetworkMode": "host"}})["Id"]
+            "Image": "registry2.example.com/agent:v19", "Cmd": reference.LOOP, "HostConfig": {"NetworkMode": "host"}})["Id"]
         self.addCleanup(self.engine.remove, stranger)
         reference.post(self.engine, f"/containers/{stranger}/start")
 
