@@ -178,6 +178,14 @@ class Preload(DeviceTest):
         self.assertTrue(self.engine.has_image(f"{repository}:latest"))
         self.assertNotIn("Downloading", agent.log)
 
+    def test_an_image_that_was_loaded_without_its_digest_is_found_by_the_tag_of_its_repository(self):
+        repository = "registry2.example.com/v2/abcd"
+        self.engine.make_image(f"{repository}:latest", "loaded")
+        self.addCleanup(self.engine.request, "DELETE", f"/images/{repository}:latest?force=1")
+        self.device(preload("web", image=f"{repository}@sha256:{'e' * 64}"), MANAGED)
+        made = self.wait_for_containers("web")["web"]
+        self.assertEqual(made["Image"], self.engine.get(f"/images/{repository}:latest/json")["Id"])
+
     def test_the_file_waits_for_an_engine_that_comes_late(self):
         agent = self.device(preload("web"), MANAGED, start=False)
         path = agent.path("engine.sock")

@@ -1,22 +1,16 @@
-import Database
 import Engine
-import JSON
 import Model
 
 extension ImageManager {
-  /// The engine's id of an image that came with the device: by its full name, else by a tag of its
-  /// repository, else as a row of the table knows it (target-state 4.6).
+  /// The engine's id of an image that came with the device, which may have lost its digest on the way, as
+  /// `docker save` and `docker load` lose it: the tag of its repository then stands for it.
   ///
   /// - Returns: nil when the engine does not have it.
   func findPreloaded(_ name: String) async throws(EngineError) -> String? {
-    do throws(EngineError) {
-      if let id = try await engine.inspectImage(name)["Id"]?.stringValue { return id }
-    } catch  where error.isNotFound {
-      // Go on; the engine may know it without its digest.
-    }
+    if let id = try await find(name) { return id }
     let parts = ImageName(name)
-    let reference = parts.tag.map { "\(parts.repository):\($0)" } ?? String(parts.repository)
-    if let image = try await engine.listImages(references: [reference]).first { return image.id }
-    return inventory.engineId(ofName: name)
+    guard parts.digest != nil else { return nil }
+    let listed = try await engine.listImages(references: ["\(parts.repository):latest"])
+    return listed.first { $0.repoDigests.allSatisfy { $0.hasPrefix("<none>") } }?.id
   }
 }
