@@ -125,6 +125,28 @@ curl "$BALENA_SUPERVISOR_ADDRESS/v2/version?apikey=$BALENA_SUPERVISOR_API_KEY"
 """
 
 
+def resolved(schema):
+    if "$ref" in schema:
+        return document()["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def details(operation):
+    """What a call may say, and what it may be answered."""
+    lines = []
+    for parameter in operation.get("parameters", []):
+        if parameter["in"] != "path":
+            lines.append(f"- {parameter['in']} `{parameter['name']}`"
+                         + (f": {parameter['description']}" if parameter.get("description") else ""))
+    for content in list(operation.get("requestBody", {}).get("content", {}).values())[:1]:
+        for name, field in resolved(content["schema"]).get("properties", {}).items():
+            field = resolved(field)
+            lines.append(f"- body `{name}`" + (f": {field['description']}" if field.get("description") else ""))
+    for status, response in sorted(operation["responses"].items()):
+        lines.append(f"- {status}: {response.get('description', '')}".rstrip(": "))
+    return ["\n".join(lines) + "\n"]
+
+
 def page(answers):
     groups = {}
     for route, group, operation in operations():
@@ -142,6 +164,7 @@ def page(answers):
             if about:
                 text.append(about.rstrip() + "\n")
             text.append(SCOPES[operation["x-scope"]] + "\n")
+            text += details(operation)
             text.append(f"```\n$ {curl_line(route)}\n{shown_answer(*answers[route])}\n```\n")
     return "\n".join(text)
 
