@@ -169,3 +169,23 @@ class Exclusive(DeviceTest):
         self.assertEqual([answer.status for answer in answers], [423] * 3)
         os.unlink(path)
         self.assertEqual(self.post("/v1/restart", {"appId": 2}).status, 200)
+
+    def test_an_engine_that_dies_in_the_middle_of_an_action_ends_it_with_503_and_the_app_comes_back(self):
+        slow = app(service("one", number=21, command=SLOW, volumes=["data:/data"]),
+                   service("two", number=22, command=SLOW), app_id=2, commit="c0ffee05", release_id=5,
+                   volumes={"data": {}})
+        self.assertEqual(self.device.post_target(slow).status, 200)
+        wait_until(lambda: self.is_settled() and self.device.status()["release"] == "c0ffee05", "they run")
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(self.post("/v2/applications/2/purge")))
+        thread.start()
+        wait_until(lambda: any(row["steps"] for row in self.device.get("/v2/explain").json["apps"]), "it has begun")
+        self.engine.control("kill")
+        try:
+            thread.join()
+            self.assertEqual((answers[0].status, answers[0].json["status"]), (503, "failed"), answers[0].text)
+        finally:
+            self.engine.control("start")
+        wait_until(self.is_settled, "all run again")
+        answer = self.post("/v2/applications/2/purge")
+        self.assertEqual((answer.status, answer.text), (200, "OK"))

@@ -15,7 +15,7 @@ TARGET = "/v2/local/target-state"
 JSON = {"Content-Type": "application/json"}
 FLOOD = 10_000
 # What a flood may cost on top of the 4 MB of an idle agent: docs/limits.md.
-ANONYMOUS_LIMIT_KB = 40 * 1024
+ANONYMOUS_LIMIT_KB = 16 * 1024
 
 
 def read_all(connection):
