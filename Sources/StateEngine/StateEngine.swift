@@ -201,10 +201,10 @@ public final class StateEngine {
   /// True while there is something to do, waits and delays included.
   public var isApplying: Bool { isTargetSet && !isSettled || !intermediate.isEmpty }
 
-  /// Nothing to do, a download under way, or some sign of life within twice the poll interval:
+  /// Nothing to do, or held back, a download under way, or some sign of life within twice the poll interval:
   /// a look, a step, a try (http-api 7). Telling a hang from a long wait is what it is for.
   public var isAlive: Bool {
-    guard isApplying, images.downloading.isEmpty, let host else { return true }
+    guard isApplying, !isHeld, images.downloading.isEmpty, let host else { return true }
     return MonotonicTime.read() - lastProgress < host.pollInterval * 2
   }
 

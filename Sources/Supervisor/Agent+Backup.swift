@@ -18,9 +18,15 @@ extension Agent {
 
   private var backupDirectory: String { String(paths.migrationBackup.dropLast(".tgz".count)) }
 
+  /// An engine makes a directory of a path that it is told to mount and does not find.
+  private var hasBackup: Bool {
+    var status = stat()
+    return stat(paths.migrationBackup, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+  }
+
   /// Holds the target back while there is a backup. Call it before the state engine starts.
   func holdForBackup() {
-    guard access(paths.migrationBackup, F_OK) == 0 else { return }
+    guard hasBackup else { return }
     logger.notice(
       "Migration backup \(paths.migrationBackup) detected: no service starts before it is restored")
     stateEngine?.hold()
@@ -28,7 +34,7 @@ extension Agent {
   }
 
   private func restoreBackup() async {
-    while access(paths.migrationBackup, F_OK) == 0 {
+    while hasBackup {
       do throws(StartFailure) {
         guard try await restoreBackupOnce() else {
           try? await Task.sleep(for: .seconds(1), tolerance: .milliseconds(500))

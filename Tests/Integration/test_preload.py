@@ -104,7 +104,12 @@ class Preload(DeviceTest):
         content["config"] = {"RESIN_SUPERVISOR_POLL_INTERVAL": "901000", "NOT_KNOWN": "x"}
         agent = self.device(content, MANAGED)
         self.wait_for_containers("web")
-        wait_until(lambda: "901000" in open(agent.config, encoding="utf-8").read(), "the interval is stored")
+
+        def stored():
+            with open(agent.config, encoding="utf-8") as file:
+                return json.load(file).get("appUpdatePollInterval") == 901000
+
+        wait_until(stored, "the interval is stored")
 
     def test_a_provisioned_device_with_a_target_leaves_the_file_alone(self):
         agent = self.device(preload("web"), PROVISIONED)

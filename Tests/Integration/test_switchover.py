@@ -69,7 +69,9 @@ class SwitchOver(DeviceTest):
         containers = {}
         for row in self.engine.get("/containers/json?all=1"):
             found = self.engine.get(f"/containers/{row['Id']}/json")
+            # A health check is due or under way at any time.
             found["State"].pop("Health", None)
+            found.pop("ExecIDs")
             # In an order that is new each time.
             found["Mounts"].sort(key=lambda mount: mount["Destination"])
             containers[found["Name"]] = found
