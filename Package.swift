@@ -140,3 +140,11 @@ if Context.environment["FUZZING"] != nil {
       exclude: name == "document" ? ["dictionary"] : [], swiftSettings: strictSettings)
   }
 }
+
+// What `scripts/benchmark-mapping` starts.
+if Context.environment["BENCHMARKING"] != nil {
+  package.targets.append(
+    .executableTarget(
+      name: "mapping-benchmark", dependencies: ["CSystemd", "JSON", "Model"], path: "Benchmarks/Mapping",
+      swiftSettings: strictSettings))
+}

@@ -19,18 +19,21 @@ nonisolated extension ServiceMapping {
   }
 
   private var agentEnvironment: [String: String] {
-    var environment: [String: String] = [:]
-    for prefix in ["BALENA", "RESIN"] {
-      environment[prefix] = "1"
-      environment[prefix + "_APP_ID"] = "\(app.appId)"
-      environment[prefix + "_APP_UUID"] = app.uuid
-      environment[prefix + "_APP_NAME"] = app.name
-      environment[prefix + "_SERVICE_NAME"] = service.name
-      environment[prefix + "_DEVICE_UUID"] = context.deviceUuid
-      environment[prefix + "_DEVICE_TYPE"] = context.deviceType
-      environment[prefix + "_DEVICE_ARCH"] = context.deviceArch
-      environment[prefix + "_HOST_OS_VERSION"] = context.osVersion
-      environment[prefix + "_APP_LOCK_PATH"] = "/tmp/balena/updates.lock"
+    // Names are spelled out: literals cost no memory, and there are hundreds of services.
+    var environment = ["BALENA": "1", "RESIN": "1"]
+    let values = [
+      ("BALENA_APP_ID", "RESIN_APP_ID", "\(app.appId)"), ("BALENA_APP_UUID", "RESIN_APP_UUID", app.uuid),
+      ("BALENA_APP_NAME", "RESIN_APP_NAME", app.name),
+      ("BALENA_SERVICE_NAME", "RESIN_SERVICE_NAME", service.name),
+      ("BALENA_DEVICE_UUID", "RESIN_DEVICE_UUID", context.deviceUuid),
+      ("BALENA_DEVICE_TYPE", "RESIN_DEVICE_TYPE", context.deviceType),
+      ("BALENA_DEVICE_ARCH", "RESIN_DEVICE_ARCH", context.deviceArch),
+      ("BALENA_HOST_OS_VERSION", "RESIN_HOST_OS_VERSION", context.osVersion),
+      ("BALENA_APP_LOCK_PATH", "RESIN_APP_LOCK_PATH", "/tmp/balena/updates.lock"),
+    ]
+    for (balena, resin, value) in values {
+      environment[balena] = value
+      environment[resin] = value
     }
     environment["BALENA_SERVICE_HANDOVER_COMPLETE_PATH"] = "/tmp/balena/handover-complete"
     environment["RESIN_SERVICE_KILL_ME_PATH"] = "/tmp/balena/handover-complete"
@@ -97,14 +100,14 @@ nonisolated extension ServiceMapping {
     config.setBoth("SUPERVISOR_PORT", "\(context.listenPort)")
     config.setBoth("SUPERVISOR_HOST", host)
     config.setBoth("SUPERVISOR_ADDRESS", "http://\(host):\(context.listenPort)")
-    // A container without a network of its own cannot join one.
-    let ownsNetwork =
-      !["host", "none"].contains(config.networkMode) && !config.networkMode.hasPrefix("service:")
-    if ownsNetwork { config.networks[SupervisorNetwork.name] = NetworkEndpoint() }
+    if config.ownsNetwork { config.networks[SupervisorNetwork.name] = NetworkEndpoint() }
   }
 }
 
 nonisolated extension ServiceConfig {
+  /// Of a target: whether the container has a network of its own, and so can join others.
+  var ownsNetwork: Bool { !["host", "none"].contains(networkMode) && !networkMode.hasPrefix("service:") }
+
   /// Sets a feature's variable under its present and its old name.
   fileprivate mutating func setBoth(_ name: String, _ value: String?) {
     guard let value else { return }

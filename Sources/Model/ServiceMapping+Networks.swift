@@ -22,6 +22,11 @@ nonisolated extension ServiceMapping {
       config.networkMode = main
       if named.isEmpty { endpoints[main] = NetworkEndpoint(aliases: [service.name]) }
     }
+    if !config.ownsNetwork, !endpoints.isEmpty {
+      // The engine would refuse to join it to any: each start would fail.
+      composition.note("Ignoring networks: with network_mode \(config.networkMode) there is none of its own")
+      endpoints = [:]
+    }
     config.networks = endpoints
     if config.networkMode == "host", config.hostname.isEmpty { config.hostname = context.hostName }
     config.dns = composition.textOrList("dns") ?? []

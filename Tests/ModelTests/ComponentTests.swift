@@ -264,6 +264,23 @@ private nonisolated func app(
     #expect(try Service(inspecting: exited).container?.exitCode == 3)
   }
 
+  @Test(arguments: Fixture.goldenCases("read-back.json"))
+  func `a field of the engine becomes one of the composition`(golden: GoldenCase) throws {
+    let path = golden.json["path"]?.stringList ?? []
+    let isMissing = golden.json["missing"] == true
+    for value in isMissing ? [nil, .null] : [golden.json["value"]] {
+      let inspect = try Self.inspect { $0.set(path[...], value) }
+      let app = App(appId: 1, uuid: nil, name: "", services: [try Service(inspecting: inspect)])
+      let field = golden.json["field"]?.stringValue ?? ""
+      let shown = app.dump["services"]?.arrayValue?.first?["config"]?[field]
+      #expect(shown ?? .null == golden.json["is"])
+    }
+  }
+
+  @Test func `every field of the table has its cases`() {
+    #expect(Fixture.goldenCases("read-back.json").count >= 100)
+  }
+
   @Test func `what is not labelled is an error`() throws {
     let noApp = try Self.inspect { $0.set(["Config", "Labels", "io.balena.app-id"], nil) }
     #expect(throws: ModelError("Found a service with no appId! Container: web_88_99_c0ffee01")) {
