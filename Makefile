@@ -8,10 +8,10 @@ STRIPPED = .build/stripped/balena-supervisor
 LINTED = Package.swift Sources Tests Benchmarks Fuzz
 
 .DEFAULT_GOAL = help
-.PHONY: help run build test torture lint format bench fuzz package clean
+.PHONY: help run build test test-qemu torture lint format bench fuzz package clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## Build and start the agent with the example; Ctrl-C ends it
 	@scripts/install-dependencies build run
@@ -29,6 +29,11 @@ test: ## Run every test, on a private engine, registries and journal
 	@scripts/install-dependencies build run test
 	@scripts/python-tools
 	@scripts/run-tests
+
+test-qemu: ## Run the agent on an emulated small board with real LEDs
+	@scripts/install-dependencies build qemu
+	@$(MAKE) --no-print-directory build
+	@scripts/test-qemu $(STRIPPED)
 
 torture: ## A hundred random walks of targets, with kills, restarts and locks (WALKS=N SEED=N)
 	@scripts/install-dependencies build run test
