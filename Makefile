@@ -11,7 +11,7 @@ LINTED = Package.swift Sources Tests Benchmarks Fuzz
 .PHONY: help run build test test-qemu torture lint format bench fuzz package clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## Build and start the agent with the example; Ctrl-C ends it
 	@scripts/install-dependencies build run
