@@ -65,6 +65,8 @@ let package = Package(
     .library(
       "HTTPClient", ["EventLoop", "CCurl", .product(name: "DequeModule", package: "swift-collections")]),
     .library("Database", ["CSQLite", "JSON", .product(name: "Logging", package: "swift-log")]),
+    .library(
+      "Journal", ["EventLoop", "Logs", "JSON", "CSystemd", .product(name: "Logging", package: "swift-log")]),
     .library("Model", ["JSON"]),
     .library(
       "Engine", ["HTTPClient", "EventLoop", "JSON", "Model", .product(name: "Logging", package: "swift-log")]),
@@ -81,13 +83,14 @@ let package = Package(
       "DeviceAPI",
       [
         "StateEngine", "Engine", "Database", "EventLoop", "HTTP", "HostConfiguration", "JSON", "Model",
-        .product(name: "Logging", package: "swift-log"),
+        "Journal", "CSystemd", .product(name: "Logging", package: "swift-log"),
       ]),
     .library(
       "Supervisor",
       [
         "DeviceAPI", "StateEngine", "Engine", "HostConfiguration", "Database", "HTTP", "HTTPClient",
-        "EventLoop", "Logs", "Model", "JSON", "CSystemd", .product(name: "Logging", package: "swift-log"),
+        "EventLoop", "Logs", "Model", "JSON", "Journal", "CSystemd",
+        .product(name: "Logging", package: "swift-log"),
       ]),
     .executableTarget(
       name: "balena-supervisor",
@@ -118,6 +121,7 @@ let package = Package(
     .tests("Logs", [.product(name: "Logging", package: "swift-log")]),
     .tests("Database", ["TestSupport"]),
     .tests("Model", ["JSON", "TestSupport"], exclude: ["Golden"]),
+    .tests("Journal", ["TestSupport", "EventLoop", "CSystemd", "JSON"]),
     .tests("Engine", ["TestSupport", "EventLoop", "HTTPClient", "JSON"]),
     .tests("HostConfiguration", ["JSON", "TestSupport"]),
     .tests("StateEngine", ["Model", "JSON", "TestSupport"]),

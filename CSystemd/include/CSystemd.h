@@ -84,3 +84,41 @@ static inline int csystemd_termination_signal(int status) {
 
 /// environ(7); the name itself is ambiguous in Swift.
 char *const *csystemd_environment(void);
+
+// MARK: Journal
+
+/// Installs the handler that lets reading go on when a journal file was truncated below its
+/// mapping: the lost page becomes zeros, which libsystemd then takes for a damaged object.
+/// Outside of `csystemd_journal_enter` and `csystemd_journal_leave` the signal kills as ever.
+int csystemd_journal_guard(void);
+
+extern volatile int csystemd_journal_depth;
+static inline void csystemd_journal_enter(void) { csystemd_journal_depth++; }
+static inline void csystemd_journal_leave(void) { csystemd_journal_depth--; }
+
+/// Pages lost to truncated files since the start of the process.
+uint64_t csystemd_journal_lost_pages(void);
+
+/// Copies until the end or a byte that JSON text cannot hold as it is, or that is not ASCII.
+/// `to` has room for `count` and seven more. Returns how many bytes were copied.
+size_t csystemd_copy_plain(uint8_t *to, const uint8_t *from, size_t count);
+
+/// Length of the leading run of printable ASCII, tabs and line feeds.
+size_t csystemd_printable_prefix(const uint8_t *from, size_t count);
+
+/// strptime(3), which needs a feature macro. Returns the offset of the first character that was
+/// not used, or -1.
+long csystemd_parse_time(const char *text, const char *format, struct tm *time);
+
+/// fnmatch(3) with FNM_NOESCAPE.
+int csystemd_glob_matches(const char *pattern, const char *text);
+
+/// memmem(3): the offset of the first occurrence, or -1.
+long csystemd_find(const uint8_t *text, size_t count, const uint8_t *needle, size_t needle_count);
+
+/// The local zone's abbreviation, of standard time (0) or daylight saving time (1).
+const char *csystemd_zone_name(int index);
+
+/// Makes another zone of the system's database the local one, until `csystemd_zone_end`.
+void csystemd_zone_begin(const char *zone);
+void csystemd_zone_end(void);

@@ -1,4 +1,5 @@
 import Database
+public import Engine
 import EventLoop
 public import HTTP
 import JSON
@@ -18,19 +19,31 @@ public final class DeviceAPI {
   let everyone = Caller.unrestricted()
   let metrics: RequestMetrics
   lazy var events = EventFeed(engine)
+  let journalStreams = JournalStreamCount()
+  let localLogs: LocalLogs
   /// The server's numbers, for `GET /v2/metrics`.
   public var serverCounters: () -> Server.Counters = { Server.Counters() }
 
-  public init(engine: StateEngine, host: any DeviceAPIHost, logger: Logger) {
+  /// - Parameter client: asked once where the engine's containers log to.
+  public init(engine: StateEngine, client: EngineClient?, host: any DeviceAPIHost, logger: Logger) {
     self.engine = engine
     self.host = host
     self.logger = logger
     keys = KeyRing(engine.store.keys, everyone: everyone)
     metrics = RequestMetrics()
+    localLogs = LocalLogs(
+      engine: engine, client: client, logger: logger, source: { [unowned host] in host.journalSource },
+      isActive: { [unowned host] in host.isLocalMode && host.areLogsSent })
   }
 
+  /// Shows a line of the agent itself to those who follow the device's logs (http-api 5.17).
+  public func showSystemEvent(_ text: String, isError: Bool) { localLogs.publish(text, isError: isError) }
+
   /// To be called whenever the state engine has changed.
-  public func noteChange() { events.note() }
+  public func noteChange() {
+    events.note()
+    localLogs.noteContainers()
+  }
 
   /// Every route, group by group; see `APIRoute` for how a group is added.
   public var routes: [APIRoute] {

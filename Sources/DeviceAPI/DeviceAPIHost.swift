@@ -1,3 +1,5 @@
+public import Journal
+
 /// What the API needs of the agent around it.
 public protocol DeviceAPIHost: AnyObject {
   /// False in local mode and without an API endpoint; asked at every request.
@@ -32,6 +34,16 @@ public protocol DeviceAPIHost: AnyObject {
   func setDeviceTags(_ tags: [String: String]) throws(HostFailure)
 
   func vpnStatus() async throws(HostFailure) -> VPNStatus
+
+  /// Where the host's journal is.
+  var journalSource: JournalReader.Source { get }
+  /// The setting `SUPERVISOR_LOG_CONTROL`: off, nothing is sent to those who follow the logs.
+  var areLogsSent: Bool { get }
+}
+
+extension DeviceAPIHost {
+  public var journalSource: JournalReader.Source { .system }
+  public var areLogsSent: Bool { true }
 }
 
 /// What cannot be had of the host or the cloud; the message is for the caller of the API.

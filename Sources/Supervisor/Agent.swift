@@ -34,7 +34,7 @@ public final class Agent {
   let networkFacts = NetworkFacts()
 
   private(set) var stateEngine: StateEngine?
-  private var api: DeviceAPI?
+  private(set) var api: DeviceAPI?
   private var server: Server?
 
   /// After the last change, before memory is given back.
@@ -112,10 +112,11 @@ public final class Agent {
         text: "the engine's address '\(engineAddress)' is neither unix:///path nor tcp://host:port")
     }
     let sockets = try listenSockets(environment)
+    let client = EngineClient(endpoint)
     let stateEngine = StateEngine(
-      engine: EngineClient(endpoint), store: store, locks: UpdateLocks(hostRoot: paths.hostRoot),
+      engine: client, store: store, locks: UpdateLocks(hostRoot: paths.hostRoot),
       host: self, logger: Logger(label: "state-engine"))
-    let api = DeviceAPI(engine: stateEngine, host: self, logger: Logger(label: "api"))
+    let api = DeviceAPI(engine: stateEngine, client: client, host: self, logger: Logger(label: "api"))
     self.stateEngine = stateEngine
     self.api = api
 

@@ -34,7 +34,7 @@ final class APIFixture {
     engine = StateEngine(
       engine: EngineClient(.unix("\(directory)/no-engine.sock")), store: store,
       locks: UpdateLocks(hostRoot: directory), host: host, logger: logger)
-    api = DeviceAPI(engine: engine, host: host, logger: logger)
+    api = DeviceAPI(engine: engine, client: nil, host: host, logger: logger)
     server = Server(pipeline: api.pipeline)
     try server.listen(on: .unix(path: socket))
   }

@@ -1,0 +1,188 @@
+import CSystemd
+import EventLoop
+
+/// The journal as a stream of bytes, made while it is asked for.
+///
+/// Model: the client's socket pulls. `next()` formats until a piece is full, or until it has looked
+/// at as many entries as one turn of the loop may cost, and lets the loop have a turn in between.
+/// Nothing is queued: what was not asked for is still in the journal. At the end a following stream
+/// sleeps until the journal changes; others end.
+public final class JournalStream {
+  /// A piece is handed on when it has grown to this size.
+  static let pieceBytes = 64 * 1024
+  /// Entries looked at before others have their turn. A plain entry costs a few microseconds.
+  static let entriesPerTurn = 512
+  /// `journalctl --follow` without `--lines`.
+  static let followedCount = 10
+
+  private enum Phase { case seeking, counting(left: Int), reading, ended }
+
+  private let query: JournalQuery
+  private let reader: JournalReader
+  private let test: EntryTest?
+  private var writer: EntryWriter
+  private var phase = Phase.seeking
+  /// The reader stands on an entry that was not looked at yet.
+  private var hasCurrent = false
+  private var shown = 0
+  private var isWaited = false
+  private var limit: Int?
+  private var lastBoot: Boot?
+  private var turn = MonotonicTime(nanoseconds: 0)
+  private var waiter: CheckedContinuation<Void, Never>?
+  private var isChanged = false
+
+  /// Entries that could not be read so far.
+  public var lost: Int { reader.lost }
+
+  /// - Throws: when the journal cannot be opened, or the cursor is none.
+  public init(_ source: JournalReader.Source, _ query: JournalQuery) throws(JournalError) {
+    self.query = query
+    reader = try JournalReader(source)
+    writer = EntryWriter(format: query.format, showsAll: query.showsAll)
+    test = EntryTest(query)
+    limit = query.count
+    if query.follows, query.since == nil, query.cursor == nil, limit == nil { limit = Self.followedCount }
+    do throws(JournalError) {
+      var filter = query.filter
+      if !query.unitGlobs.isEmpty {
+        let units = UnitName.fields.flatMap { reader.values(of: $0) }
+        let matching = Set(units.filter { unit in query.unitGlobs.contains { UnitName.matches($0, unit) } })
+        if matching.isEmpty { phase = .ended }
+        filter.require(units: matching.sorted())
+      }
+      try reader.add(filter)
+      if let cursor = query.cursor { try reader.seek(cursor: cursor) }
+    } catch {
+      reader.close()
+      throw error
+    }
+    reader.onChange = { [unowned self] in changed() }
+  }
+
+  /// Lets go of the journal. A waiting `next()` returns nil.
+  public func close() {
+    phase = .ended
+    reader.close()
+    waiter.take()?.resume()
+  }
+
+  /// The next bytes, about a piece's worth; nil at the end.
+  public func next() async -> [UInt8]? {
+    while true {
+      if turn == EventLoop.shared.now { await otherTurn() }
+      turn = EventLoop.shared.now
+      isChanged = false
+      let isAtEnd = fill()
+      if writer.out.count >= Self.pieceBytes || isAtEnd && writer.out.count > 0 {
+        let piece = writer.out.array()
+        writer.out.removeAll(keeping: EntryWriter.bufferBytes)
+        return piece
+      }
+      if case .ended = phase { return nil }
+      if Task.isCancelled { return nil }
+      if isAtEnd, !isChanged { await change() }
+    }
+  }
+
+  // MARK: Waiting
+
+  private func otherTurn() async {
+    await withCheckedContinuation { continuation in
+      EventLoop.shared.enqueue { continuation.resume() }
+    }
+  }
+
+  private func change() async {
+    isWaited = true
+    await withTaskCancellationHandler {
+      await withCheckedContinuation { continuation in
+        if Task.isCancelled { return continuation.resume() }
+        waiter = continuation
+      }
+    } onCancel: {
+      Task { @MainActor in self.waiter.take()?.resume() }
+    }
+  }
+
+  private func changed() {
+    isChanged = true
+    waiter.take()?.resume()
+  }
+
+  // MARK: Reading
+
+  /// One turn's work.
+  ///
+  /// - Returns: true when there is nothing more to read for now.
+  private func fill() -> Bool {
+    csystemd_journal_enter()
+    defer { csystemd_journal_leave() }
+    if case .seeking = phase { seek() }
+    if case .counting = phase, !countBack() { return false }
+    guard case .reading = phase else { return true }
+    for _ in 0..<Self.entriesPerTurn {
+      if writer.out.count >= Self.pieceBytes { return false }
+      if let limit, shown >= limit, !(query.follows && isWaited) { return atEnd() }
+      guard hasCurrent || reader.next() else { return atEnd() }
+      hasCurrent = false
+      if let until = query.until, let time = reader.realtime, time > until { return end() }
+      show()
+    }
+    return false
+  }
+
+  private func show() {
+    if !query.format.isQuiet, let boot = reader.boot {
+      if let lastBoot, lastBoot != boot { writer.writeBoot(boot) }
+      lastBoot = boot
+    }
+    if let test, !test.accepts(reader) { return }
+    if !writer.write(reader.journal) { reader.noteUnreadable() }
+    shown += 1
+  }
+
+  private func atEnd() -> Bool { query.follows ? true : end() }
+
+  private func end() -> Bool {
+    if shown == 0, !query.format.isQuiet, !query.follows { writer.writeNoEntries() }
+    phase = .ended
+    return true
+  }
+
+  // MARK: The beginning
+
+  private func seek() {
+    phase = .reading
+    if let cursor = query.cursor {
+      guard reader.next() else { return }
+      // The cursor's entry itself has been seen; if it is gone, what follows it has not.
+      hasCurrent = !reader.isAt(cursor: cursor)
+    } else if let since = query.since {
+      reader.seek(realtime: since)
+    } else if let limit {
+      reader.seekTail()
+      phase = .counting(left: limit)
+    } else {
+      reader.seekHead()
+    }
+  }
+
+  /// Goes back from the end until enough entries lie ahead.
+  ///
+  /// - Returns: false when the turn is over before that.
+  private func countBack() -> Bool {
+    guard case .counting(var left) = phase else { return true }
+    var budget = Self.entriesPerTurn
+    while left > 0, budget > 0 {
+      let step = test == nil ? min(left, budget) : 1
+      let moved = reader.previous(step)
+      if moved > 0 { hasCurrent = true }
+      budget -= step
+      if test == nil || test?.accepts(reader) == true { left -= moved }
+      if moved < step { left = 0 }
+    }
+    phase = left > 0 ? .counting(left: left) : .reading
+    return left == 0
+  }
+}
