@@ -22,11 +22,9 @@ extension DeviceAPI {
   private func journalLogs(_ request: Request) -> Response {
     let wanted: JournalRequest
     do throws(JournalRequest.Refusal) {
-      var now = timespec()
-      clock_gettime(CLOCK_REALTIME, &now)
       wanted = try JournalRequest(
         request.json, accept: request.header("Accept"),
-        now: UInt64(now.tv_sec) * 1_000_000 + UInt64(now.tv_nsec / 1000))
+        now: RealTime.microseconds)
     } catch {
       return .failure(error.message, status: 400)
     }

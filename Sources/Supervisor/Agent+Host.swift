@@ -1,4 +1,5 @@
 import Database
+import DeviceAPI
 import Engine
 import EventLoop
 import Glibc
