@@ -258,12 +258,14 @@ extension EntryWriter {
 
   // MARK: The message
 
-  /// Takes out colours and operating system sequences, and makes eight blanks of a tab.
+  /// Takes out colours, operating system sequences and carriage returns at the ends of lines, and makes
+  /// eight blanks of a tab.
   private mutating func stripTerminalSequences(_ message: inout Span) {
     let text = scratch.base + message.offset
-    guard memchr(text, 0x1b, message.length) != nil || memchr(text, 0x09, message.length) != nil else {
-      return
-    }
+    guard
+      memchr(text, 0x1b, message.length) != nil || memchr(text, 0x09, message.length) != nil
+        || memchr(text, 0x0d, message.length) != nil
+    else { return }
     scratch.reserve(message.length * 8)
     let stripped = TerminalText.strip(
       scratch.base + message.offset, message.length, to: scratch.base + scratch.count)
@@ -317,6 +319,13 @@ nonisolated func strnlen(_ text: UnsafePointer<UInt8>, _ count: Int) -> Int {
 nonisolated enum TerminalText {
   private enum State { case text, escape, colour, command }
 
+  /// Where the line ends whose last bytes are carriage returns from `position` on.
+  private static func endOfLine(_ text: UnsafePointer<UInt8>, _ position: Int, _ count: Int) -> Int? {
+    var end = position
+    while end < count, text[end] == 0x0d { end += 1 }
+    return end == count || text[end] == 0x0a ? end : nil
+  }
+
   /// Copies without tabs, without `ESC [ … m`, and without `ESC ] … BEL`. What is cut off or has
   /// other characters in it stays.
   ///
@@ -341,6 +350,8 @@ nonisolated enum TerminalText {
           state = .escape
         } else if byte == 0x09 {
           for _ in 0..<8 { put(UInt8(ascii: " ")) }
+        } else if byte == 0x0d, let end = endOfLine(text, position, count) {
+          position = end - 1
         } else {
           put(byte)
         }

@@ -179,8 +179,9 @@ public final class LogFollower {
     }
     guard let message = wholeLine(container) else { return nil }
     guard let known = containers[container] else {
-      keep(Unknown(
-        container: container, message: message, timestamp: timestamp, isError: isError, arrived: .read()))
+      keep(
+        Unknown(
+          container: container, message: message, timestamp: timestamp, isError: isError, arrived: .read()))
       return nil
     }
     return LogRecord(
