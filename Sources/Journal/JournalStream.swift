@@ -183,6 +183,8 @@ public final class JournalStream {
       if moved < step { left = 0 }
     }
     phase = left > 0 ? .counting(left: left) : .reading
+    // Behind the end of nothing, the next step would be to the newest entry of those that come.
+    if left == 0, !hasCurrent { reader.seekHead() }
     return left == 0
   }
 }
