@@ -46,6 +46,7 @@ extension DeviceAPI {
     case .imageBackOff(let image):
       members["image"] = .string(image)
       members["retryAt"] = Self.time(engine.retryTime(ofImage: image), now: now)
+      members["reason"] = JSON(engine.images.faults[image]?.text)
     default: break
     }
     return .object(members)

@@ -158,7 +158,7 @@ public final class StateEngine {
     }
     reloadTarget()
     if cancel {
-      let wanted = Set(targetApps.flatMap { $0.services.map(\.imageName) } + target.imageNames)
+      let wanted = Set(target.imageNames)
       for (_, work) in inFlight {
         if case .fetch(let row) = work.step, !wanted.contains(row.name) { work.task.cancel() }
       }

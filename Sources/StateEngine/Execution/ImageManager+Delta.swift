@@ -20,6 +20,9 @@ extension ImageManager {
   static let deltaAttempts = 3
   /// Bytes: a smaller image is the stub of a version 2 delta, which no delta can start from.
   private static let stubSize = 40
+  /// Of an image that is a delta, and that the engine did not turn into the image it stands for:
+  /// the id of the image to start from.
+  private static let deltaBaseLabel = "io.resin.delta.base"
 
   /// Downloads a delta, if deltas are wanted and there is one.
   ///
@@ -31,10 +34,15 @@ extension ImageManager {
     else { return .notTried }
     let destination = try reference(row.name)
     guard destination.registry != nil else { return .notTried }
-    report(.downloadDelta, row.name)
-    guard settings.version == 3 else {
-      return .plainInstead("deltas of version \(settings.version) are not supported, only those of version 3")
+    guard settings.version == 3, !engineKeepsDeltas else {
+      let reason =
+        engineKeepsDeltas
+        ? "this engine does not apply deltas"
+        : "deltas of version \(settings.version) are not supported, only those of version 3"
+      logger.info("Image '\(row.name)' is downloaded as a whole: \(reason)")
+      return .notTried
     }
+    report(.downloadDelta, row.name)
     if let id = source.engineId, try await isStub(id) {
       return .plainInstead("the image on the device is a delta of version 2")
     }
@@ -53,7 +61,8 @@ extension ImageManager {
   }
 
   /// The engine applies the delta to the layers that it has. An answer with an error status is
-  /// thrown; a pull that breaks off is begun again, a few times.
+  /// thrown; a pull that breaks off is begun again, a few times. An engine that knows nothing of
+  /// deltas pulls one like any other image; it must never run as the service's.
   private func apply(
     _ delta: String, token: String, to name: String, settings: DeltaSettings
   ) async throws(DownloadError) -> DeltaOutcome {
@@ -63,8 +72,14 @@ extension ImageManager {
       do throws(EngineError) {
         metrics.deltaPulls += 1
         try await pull(delta, for: name, credentials: .token(token), until: deadline)
-        guard let id = try await idIfPresent(delta) else {
+        let image = try await inspectIfPresent(delta)
+        guard let id = image["Id"]?.stringValue else {
           throw EngineError(kind: .reported, call: "delta", message: "the image is not there")
+        }
+        guard image["Config"]?["Labels"]?[Self.deltaBaseLabel] == nil else {
+          engineKeepsDeltas = true
+          try? await removeIfPresent(delta)
+          return .plainInstead("this engine does not apply deltas, it keeps them as they are")
         }
         try await tag(id, as: name)
         // The image lives on under the name that was asked for.
@@ -85,11 +100,7 @@ extension ImageManager {
   }
 
   private func isStub(_ id: String) async throws(DownloadError) -> Bool {
-    let image = try await attempt { () throws(EngineError) -> JSON in
-      do throws(EngineError) { return try await engine.inspectImage(id) } catch  where error.isNotFound {
-        return .null
-      }
-    }
+    let image = try await attempt { () throws(EngineError) in try await inspectIfPresent(id) }
     guard let size = image["Size"]?.intValue else { return false }
     return size < Self.stubSize && (image["VirtualSize"]?.intValue ?? size) < Self.stubSize
   }

@@ -44,12 +44,13 @@ extension ImageManager {
   }
 
   private func noteFailure(of name: String, _ fault: ImageFault) {
-    metrics.downloadsFailed += 1
     fail(name, fault)
     if fault.kind == .deltaPending {
+      metrics.deltasPending += 1
       host?.report(
         .deltaStillProcessing, text: SystemEvent.deltaStillProcessing.humanName, isError: false)
     } else {
+      metrics.downloadsFailed += 1
       report(.imageDownloadError, name, cause: fault.text)
     }
   }
@@ -185,10 +186,15 @@ extension ImageManager {
   }
 
   func idIfPresent(_ name: String) async throws(EngineError) -> String? {
+    try await inspectIfPresent(name)["Id"]?.stringValue
+  }
+
+  /// null when the engine does not have it.
+  func inspectIfPresent(_ name: String) async throws(EngineError) -> JSON {
     do throws(EngineError) {
-      return try await engine.inspectImage(name)["Id"]?.stringValue
+      return try await engine.inspectImage(name)
     } catch  where error.isNotFound {
-      return nil
+      return .null
     }
   }
 

@@ -47,6 +47,8 @@ public final class ImageManager {
   /// Names that are looked for on the engine before they are pulled.
   var lookups: Set<String> = []
   var flavor: VersionInfo.Flavor?
+  /// The engine has pulled a delta without applying it; it is not asked to again.
+  var engineKeepsDeltas = false
   var dataRoot: String?
   weak var host: (any StateEngineHost)?
   /// Called when progress or a status changed.

@@ -9,6 +9,8 @@ public nonisolated struct ImageMetrics: Sendable, Hashable {
   public var downloadsCompleted = 0
   /// Downloads that failed and are tried again later.
   public var downloadsFailed = 0
+  /// Answers that a delta is not ready, so that it is asked for again.
+  public var deltasPending = 0
   /// Downloads that a newer target made superfluous.
   public var downloadsCancelled = 0
   /// Downloads of an image that had failed before.
