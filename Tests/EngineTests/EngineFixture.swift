@@ -34,7 +34,7 @@ final class PrivateEngine {
         "--ip-masq=false",
       ], output: "\(path)/log")
     self.process = process
-    let isUp = await eventually(within: .seconds(60)) {
+    let isUp = await eventually(within: .seconds(240)) {
       guard process.isRunning else { return false }
       do throws(EngineError) { try await self.client.ping() } catch { return false }
       return true

@@ -295,7 +295,7 @@ class Removal(ImageTest):
         self.device_agent = self.agent(
             start=False, config=json.dumps({"uuid": UUID, "apiEndpoint": "http://127.0.0.1:9", "deviceApiKey": KEY}))
 
-    def target(self, apps, commit="c0ffee01"):
+    def target(self, apps, commit="c0ffee01", environment=None):
         """`apps`: by app id, the images of its services by name."""
         agent = self.device_agent
         agent.kill()
@@ -308,7 +308,7 @@ class Removal(ImageTest):
             for app_id, services in apps.items()}}
         with open(agent.path("data/apps.json"), "w", encoding="utf-8") as file:
             json.dump(document, file)
-        agent.start()
+        agent.start(environment=environment)
         for app_id, services in apps.items():
             for name, image in services.items():
                 wait_until(lambda: self.runs(app_id, name, image, commit), f"service {name} runs {image}")
@@ -375,6 +375,17 @@ class Removal(ImageTest):
         self.wait_for_line(agent, f"Error cleaning up {used}", "will ignore for 1 hour")
         self.assertEqual(self.image_id(used), used)
         self.wait_for_line(agent, "The target state is reached")
+
+    def test_former_images_of_the_agent_itself_are_cleaned_up(self):
+        for tag in ("1", "2"):
+            self.engine.make_image(f"local/agent:{tag}", f"agent {tag}")
+        container = self.engine.request(
+            "POST", "/containers/create", {"Image": "local/agent:2", "Cmd": COMMAND}).json["Id"]
+        self.addCleanup(self.engine.remove, container)
+        self.engine.request("POST", f"/containers/{container}/start")
+        self.target({1: {"one": "local/a:1"}}, environment={"SUPERVISOR_CONTAINER_ID": container})
+        wait_until(lambda: not self.engine.has_image("local/agent:1"), "the former image is gone")
+        self.assertTrue(self.engine.has_image("local/agent:2"))
 
 
 class Deltas(ImageTest):

@@ -1,6 +1,7 @@
 public import Database
 import Engine
 import EventLoop
+import Glibc
 import HTTPClient
 import JSON
 import Logging
@@ -136,7 +137,8 @@ public final class ImageManager {
 
   /// The container that the agent runs in says which image is its own (6.9, 10).
   private func findAgentImage() async {
-    for name in AgentImage.containerNames {
+    let given = getenv("SUPERVISOR_CONTAINER_ID").map { String(cString: $0) } ?? ""
+    for name in (given.isEmpty ? [] : [given]) + AgentImage.containerNames {
       guard let container = try? await engine.inspectContainer(name) else { continue }
       guard container["State"]?["Running"]?.boolValue == true,
         let image = container["Config"]?["Image"]?.stringValue
