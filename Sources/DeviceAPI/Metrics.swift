@@ -55,6 +55,8 @@ extension DeviceAPI {
     page.begin("supervisor_pulls_total", "counter", "Downloads of images by outcome.")
     page.add("outcome=\"done\"", engine.images.pullCount)
     page.add("outcome=\"failed\"", engine.images.failedPullCount)
+    page.begin("supervisor_plans_total", "counter", "Plans that were made; a device at rest makes none.")
+    page.add("", engine.counters.plans)
     page.begin("supervisor_steps_total", "counter", "Steps that were begun.")
     for (step, count) in engine.counters.stepsBegun.sorted(by: { $0.key < $1.key }) {
       page.add("step=\"\(step)\"", count)

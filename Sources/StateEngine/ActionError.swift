@@ -50,7 +50,7 @@ nonisolated extension ActionError: CustomStringConvertible {
     case .serviceNotFound: "Service not found, a container must exist for this endpoint to work"
     case .serviceNotInTarget: "Service does not exist in target release"
     case .locks(let error): error.description
-    case .hostUpdatePending: "Waiting for Host OS update to finish"
+    case .hostUpdatePending: UpdateLockError.hostUpdatePending.description
     case .engine(let error): error.message
     case .failed(let text): text
     case .cancelled: "request for lock canceled"

@@ -46,7 +46,7 @@ public final class CurrentState {
   private let logger: Logger
 
   private static let goneLimit = 256
-  private static let supervisedLabels = ["io.balena.supervised", "io.resin.supervised"]
+  static let supervisedLabels = ["io.balena.supervised", "io.resin.supervised"]
   private static let extraFirmwareVolume = "extra-firmware"
 
   public init(engine: EngineClient, logger: Logger) {
@@ -145,8 +145,9 @@ public final class CurrentState {
     case "container":
       if Self.isIrrelevant(containerAction: event.action) { return false }
       if event.action == "destroy" {
+        let isOurs = services[event.id] != nil || Self.isSupervised(event.attributes)
         remove(event.id)
-        return true
+        return isOurs
       }
       guard services[event.id] != nil || Self.isSupervised(event.attributes) else { return false }
       dirtyContainers.insert(event.id)

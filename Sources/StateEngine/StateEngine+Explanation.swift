@@ -4,6 +4,8 @@ import Model
 
 /// What was done since the start, for metrics.
 public nonisolated struct StateEngineCounters: Sendable {
+  /// Plans that were made; a device at rest makes none.
+  public var plans = 0
   /// By the step's name.
   public var stepsBegun: [String: Int] = [:]
   public var stepsFailed: [String: Int] = [:]

@@ -13,7 +13,7 @@ extension StateEngine {
   /// Between the answer to the call and the request to the system.
   static let powerDelay = Duration.seconds(1)
   /// A device that does not go down in this time will not.
-  static let powerTimeout = Duration.seconds(600)
+  nonisolated static let powerTimeout = Duration.seconds(600)
 
   /// Has the device go down; returns when that is certain but for the system's refusal, which is
   /// logged and gives the engine and the API back.
@@ -34,6 +34,7 @@ extension StateEngine {
     switch outcome.refusal {
     case nil: throw .failed(outcome.failure ?? "the system did not reboot")
     case .locks(let error): throw .lock(error)
+    case .hostUpdatePending: throw .lock(.hostUpdatePending)
     case let error?: throw .failed(error.description)
     }
   }

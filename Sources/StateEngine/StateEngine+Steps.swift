@@ -30,7 +30,7 @@ extension StateEngine {
       inFlight[subject] = nil
       wake.set()
     }
-    inFlight[subject] = InFlight(appId: planned.appId, step: planned.step, task: task)
+    inFlight[subject] = InFlight(appId: planned.appId, step: planned.step, since: .read(), task: task)
     return true
   }
 
@@ -92,14 +92,23 @@ extension StateEngine {
 
   /// Reached: nothing planned, nothing waited for, nothing under way.
   func settle(started: Int) {
+    let isImageMissing = plan.apps.values.contains { app in
+      app.waiting.contains { if case .imageBackOff = $0.cause { true } else { false } }
+    }
+    if isImageMissing { isUpdateFailed = true }
     let isDone =
       plan.isSettled && inFlight.isEmpty && started == 0 && intermediate.isEmpty && heldApps.isEmpty
-    for (appId, app) in plan.apps where app.isSettled {
+    let busy = Set(plan.steps.compactMap(\.appId) + inFlight.values.compactMap(\.appId))
+    for (appId, app) in plan.apps where app.isSettled && !busy.contains(appId) {
       appDelays[appId] = nil
       trials.succeed(app: appId)
       if isDone { progress.forget(app: appId) }
     }
-    if isDone { progress.forgetAll() }
+    if isDone {
+      progress.forgetAll()
+      appDelays = appDelays.filter { plan.apps[$0.key] != nil }
+      if !deviceDelay.isWaiting(at: .read()) { deviceDelay.succeed() }
+    }
     if started == 0, inFlight.isEmpty { noteWaits() }
     guard isDone != isSettled else { return }
     isSettled = isDone
@@ -173,6 +182,16 @@ nonisolated extension PlannedStep {
 }
 
 nonisolated extension Step {
+  /// What the step may take by its own right: the time that a container has to stop, or the device.
+  var grace: Duration {
+    switch self {
+    case .kill(let service), .stop(let service), .setAside(let service):
+      .seconds(service.config.stopGracePeriod)
+    case .reboot: StateEngine.powerTimeout
+    default: .zero
+    }
+  }
+
   /// Steps that may only be done when nothing else of the app is under way.
   var endsWork: Bool {
     switch self {

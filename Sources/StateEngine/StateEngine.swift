@@ -53,7 +53,8 @@ public final class StateEngine {
   weak var host: (any StateEngineHost)?
 
   let wake = WakeSignal()
-  private var lastProgress = MonotonicTime.read()
+  /// When the look that is under way began.
+  private var lookStart: MonotonicTime?
   var wakeTimer: LoopTimer?
   var eventTimer: LoopTimer?
   private var resyncTimer: LoopTimer?
@@ -100,6 +101,7 @@ public final class StateEngine {
   struct InFlight {
     let appId: Int?
     let step: Step
+    let since: MonotonicTime
     let task: Task<Void, Never>
   }
 
@@ -201,11 +203,15 @@ public final class StateEngine {
   /// True while there is something to do, waits and delays included.
   public var isApplying: Bool { isTargetSet && !isSettled || !intermediate.isEmpty }
 
-  /// Nothing to do, or held back, a download under way, or some sign of life within twice the poll interval:
-  /// a look, a step, a try (http-api 7). Telling a hang from a long wait is what it is for.
+  /// Nothing to do, held back, a download under way, or nothing that takes longer than twice the poll
+  /// interval: neither a look at the device nor a step (http-api 7). What waits, for a lock, a
+  /// dependency or its next try, does not hang. A container may take its time to stop.
   public var isAlive: Bool {
     guard isApplying, !isHeld, images.downloading.isEmpty, let host else { return true }
-    return MonotonicTime.read() - lastProgress < host.pollInterval * 2
+    let now = MonotonicTime.read()
+    let limit = host.pollInterval * 2
+    if let lookStart, now - lookStart > limit { return false }
+    return inFlight.values.allSatisfy { now - $0.since < limit + $0.step.grace }
   }
 
   // MARK: The loop
@@ -214,7 +220,8 @@ public final class StateEngine {
     wake.set()
     while !Task.isCancelled {
       await wake.wait()
-      lastProgress = .read()
+      lookStart = .read()
+      defer { lookStart = nil }
       do throws(EngineError) {
         try await look()
         if engineProblem != nil {
@@ -276,6 +283,7 @@ public final class StateEngine {
     let now = MonotonicTime.read()
     let proofs = judgeTrials(at: now)
     plan = Planner.plan(input(at: now, proofs: proofs, host: host))
+    counters.plans += 1
     var started = 0
     for step in plan.steps where begin(step) { started += 1 }
     settle(started: started)
@@ -306,9 +314,10 @@ public final class StateEngine {
     input.keepVolumes = host.isLocalMode
     input.reboot = host.rebootState
     // A supervisor network that cannot be made costs the API's users, not everyone.
-    input.supervisorNetwork = deviceDelay.isWaiting(at: now) ? .ready : current.supervisorNetwork
+    input.isDevicePaused = deviceDelay.isWaiting(at: now)
+    input.supervisorNetwork = input.isDevicePaused ? .ready : current.supervisorNetwork
     input.isExtraFirmwareReady =
-      deviceDelay.isWaiting(at: now) || current.hasExtraFirmwareVolume && host.isExtraFirmwareNamed
+      input.isDevicePaused || current.hasExtraFirmwareVolume && host.isExtraFirmwareNamed
     input.pausedApps = Set(appDelays.filter { $0.value.isWaiting(at: now) }.keys)
       .subtracting(intermediate.keys).union(heldApps).union(actionFailures.keys)
     input.intermediate = intermediate

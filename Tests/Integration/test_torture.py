@@ -8,6 +8,7 @@ import collections
 import http.client
 import os
 import random
+import signal
 import time
 
 from harness import COMMAND, IMAGE, OTHER_IMAGE, ROOT, DeviceTest, required, run, wait_until
@@ -102,10 +103,24 @@ class Walk:
         self.agent.start()
 
     def restart_engine(self):
-        # Containers stop with the engine: no lock can hold that up. (A `kill -9` in the middle of a creation can
-        # leave Docker Engine 20.10 with a network that it does not start with any more.)
-        self.engine.control("restart")
+        # Containers stop with the engine: no lock can hold that up. An engine that ends while it makes or removes a
+        # network may not start with its own database any more (Docker Engine 20.10): it is let finish those.
+        wait_until(lambda: not self.networks_under_way(), "no network is made or removed")
+        process = self.agent.process
+        process.send_signal(signal.SIGSTOP)
+        try:
+            self.engine.control("restart")
+        finally:
+            process.send_signal(signal.SIGCONT)
         self.locks = {path: (app_id, set()) for path, (app_id, _) in self.locks.items()}
+
+    def networks_under_way(self):
+        try:
+            explanation = self.agent.get("/v2/explain").json
+        except (OSError, http.client.HTTPException):
+            return False
+        steps = [step for app in [explanation["device"], *explanation["apps"]] for step in app["steps"]]
+        return any("Network" in step["step"] for step in steps)
 
     def running(self, app_id):
         return [row for row in self.engine.containers(f"io.balena.app-id={app_id}") if row["State"] == "running"]

@@ -58,6 +58,24 @@ struct PlannerTests {
     #expect(Planner.plan(input).names == [])
   }
 
+  @Test func aRebootThatFailedWaitsForItsNextTryAndTheTargetIsNotReachedMeanwhile() {
+    var input = input(current: [app([container(of: old)])], target: [app([old])])
+    input.commits = [1: "commit1"]
+    #expect(Planner.plan(input).isSettled)
+    input.reboot = RebootState(isScheduled: true, isRequired: true)
+    input.isDevicePaused = true
+    let plan = Planner.plan(input)
+    #expect(plan.names == [])
+    #expect(!plan.isSettled)
+  }
+
+  @Test func anImageOfAnAppThatIsGoneWaitsForTheNextTry() {
+    var planned = input(target: [], images: [old])
+    #expect(Planner.plan(planned).names == ["removeImage"])
+    planned.pausedApps = [1]
+    #expect(Planner.plan(planned).names == [])
+  }
+
   @Test func aPausedAppIsLeftAloneAndTheOthersAreNot() {
     var input = input(
       target: [app(1, [service("main", app: 1)]), app(2, [service("main", app: 2)])], images: [])

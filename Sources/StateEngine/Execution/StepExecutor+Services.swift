@@ -6,11 +6,16 @@ import Model
 
 // The life of a service's container (state-engine 7).
 extension StepExecutor {
-  /// Ids of the app's current containers by service, for `network_mode: service:x`.
+  /// Ids of the app's current containers by service, for `network_mode: service:x`. Of several
+  /// containers the newest counts; one that is kept for a way back does not.
   private func containerIds(appId: Int) -> [String: String] {
-    var ids: [String: String] = [:]
-    for (id, service) in current.services where service.appId == appId { ids[service.name] = id }
-    return ids
+    var newest: [String: Service] = [:]
+    for service in current.services.values
+    where service.appId == appId && service.container?.setAsidePolicy == nil {
+      if let other = newest[service.name], other.createdAt > service.createdAt { continue }
+      newest[service.name] = service
+    }
+    return newest.compactMapValues { $0.container?.id }
   }
 
   private func object(_ service: Service) -> String { "\(service.name) \(service.config.image)" }
@@ -53,18 +58,42 @@ extension StepExecutor {
     }
   }
 
-  /// Creates the container. One of the same name that was never started is a leftover of a
-  /// creation that was cut short: it may lack networks, so it is made again.
+  /// Creates the container. What has its name and is in nobody's way goes first.
   private func createOrReplace(_ target: Service, _ request: JSON) async throws(EngineError) -> String {
     do throws(EngineError) {
       return try await engine.createContainer(name: target.containerName, body: request).id
     } catch  where error.isConflict {
-      let existing = try await engine.inspectContainer(target.containerName)
-      guard existing["State"]?["Status"]?.stringValue == "created", let id = existing["Id"]?.stringValue
-      else { throw error }
-      try await engine.removeContainer(id, force: true, volumes: true)
+      if let id = try await occupant(of: target.containerName, conflict: error) {
+        do throws(EngineError) { try await engine.removeContainer(id, force: true, volumes: true) } catch
+          where error.isNotFound
+        {}
+      }
       return try await engine.createContainer(name: target.containerName, body: request).id
     }
+  }
+
+  /// The container that has a name and may be removed for it: one that was never started, which is
+  /// a leftover of a creation that was cut short and may lack networks, or one that the engine
+  /// does not list any more, left of a removal that met a restart.
+  ///
+  /// - Returns: nil when the name has become free.
+  /// - Throws: `conflict` when the container is to stay.
+  private func occupant(of name: String, conflict: EngineError) async throws(EngineError) -> String? {
+    let existing: JSON
+    do throws(EngineError) { existing = try await engine.inspectContainer(name) } catch
+      where error.isNotFound
+    {
+      return nil
+    }
+    guard let id = existing["Id"]?.stringValue else { throw conflict }
+    if existing["State"]?["Status"]?.stringValue == "created" { return id }
+    let labels = existing["Config"]?["Labels"]?.objectValue
+    guard CurrentState.supervisedLabels.contains(where: { labels?[$0] != nil }) else { throw conflict }
+    guard try await !engine.listContainers(all: true).contains(where: { $0.id == id }) else {
+      current.invalidate(container: id)
+      throw conflict
+    }
+    return id
   }
 
   private func start(_ target: Service, containerId id: String) async throws(StepError) {
@@ -155,7 +184,8 @@ extension StepExecutor {
     let directory = host.serviceDirectory(appId: target.appId, service: target.name)
     for file in Self.handoverFiles { unlink("\(directory)/\(file)") }
     try await call { () throws(EngineError) in
-      _ = try await engine.updateContainer(container.id, body: ["RestartPolicy": [:]])
+      // Not to come back after a power cut. Without a name the engine would keep the old policy.
+      _ = try await engine.updateContainer(container.id, body: ["RestartPolicy": ["Name": "no"]])
       if !container.name.hasPrefix("old_") {
         try await engine.renameContainer(container.id, to: "old_\(container.name)")
       }

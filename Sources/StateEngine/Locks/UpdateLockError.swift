@@ -4,6 +4,8 @@ public nonisolated enum UpdateLockError: Error, Sendable, Hashable {
   case conflict(LockConflict)
   /// Another operation of the agent holds the app's locks (HTTP 423).
   case busy(appId: Int)
+  /// An update of the host is not complete: a reboot now would undo it (HTTP 423).
+  case hostUpdatePending
   /// The files could not be made; `code` is an errno.
   case failure(code: Int32, detail: String)
   case cancelled
@@ -27,7 +29,7 @@ nonisolated extension UpdateLockError {
   /// Someone holds the locks; otherwise they could not be made.
   public var isConflict: Bool {
     switch self {
-    case .conflict, .busy: true
+    case .conflict, .busy, .hostUpdatePending: true
     case .failure, .cancelled: false
     }
   }
@@ -39,6 +41,7 @@ nonisolated extension UpdateLockError: CustomStringConvertible {
     switch self {
     case .conflict(let lock): "Lockfile exists for { appId: \(lock.appId), service: \(lock.service) }"
     case .busy(let appId): "Locks for app \(appId) are being held by another supervisor operation"
+    case .hostUpdatePending: "Waiting for Host OS update to finish"
     case .failure(let code, let detail): "Got code \(code) while trying to take lock: \(detail)"
     case .cancelled: "request for lock canceled"
     }

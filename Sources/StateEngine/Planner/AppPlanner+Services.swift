@@ -191,7 +191,8 @@ nonisolated extension AppPlanner {
         && !input.downloading.contains { ImageName.isSame($0, row.name) }
     }
     guard !rows.isEmpty else { return nil }
-    for (row, isNameShared) in ImageRules.removals(of: rows, in: input.images) {
+    for (row, isNameShared) in ImageRules.removals(of: rows, in: input.images)
+    where !input.imageBackOff.contains(row.name) {
       add(
         .removeImage(row, isNameShared: isNameShared), service: target.name, .rule(.oldImageBeforeNew))
     }

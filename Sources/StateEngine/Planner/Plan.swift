@@ -9,10 +9,13 @@ public nonisolated struct Plan: Sendable, Hashable {
   /// By app id: every app of the current and the target state.
   public var apps: [Int: AppProgress] = [:]
 
+  /// Nothing is left but a reboot, which may have to wait for its next try.
+  public var isRebootPending = false
+
   public init() {}
 
   /// Nothing to do and nothing to wait for, in no app.
-  public var isSettled: Bool { steps.isEmpty && apps.values.allSatisfy(\.isSettled) }
+  public var isSettled: Bool { steps.isEmpty && !isRebootPending && apps.values.allSatisfy(\.isSettled) }
 }
 
 /// How far an app is from its target.

@@ -105,7 +105,8 @@ public nonisolated enum Planner {
       })
     let unused = ImageRules.unusedRows(in: input.images, current: current, target: target).filter { row in
       if let appId = row.appId, input.intermediate[appId] != nil { return false }
-      let isSettled = row.appId.flatMap { plan.apps[$0] }?.isSettled ?? true
+      let isPaused = row.appId.map(input.pausedApps.contains) ?? input.isDevicePaused
+      let isSettled = row.appId.flatMap { plan.apps[$0] }?.isSettled ?? !isPaused
       return isSettled && !early.contains(row) && !input.imageBackOff.contains(row.name)
         && !input.downloading.contains { ImageName.isSame($0, row.name) }
     }
@@ -140,7 +141,10 @@ public nonisolated enum Planner {
           $0.cause.endsOnlyByChangeFromOutside || needsReboot && $0.cause == .proof
         }
     }
-    if isQuiet { plan.steps.append(PlannedStep(.reboot, reason: .rule(.rebootScheduled))) }
+    guard isQuiet else { return }
+    plan.isRebootPending = true
+    guard !input.isDevicePaused else { return }
+    plan.steps.append(PlannedStep(.reboot, reason: .rule(.rebootScheduled)))
   }
 }
 

@@ -34,6 +34,8 @@ public nonisolated struct PlannerInput: Sendable {
   public var supervisorNetwork: SupervisorNetworkState = .ready
   /// The volume `extra-firmware` exists and config.json names it.
   public var isExtraFirmwareReady = true
+  /// Work of the device as a whole failed, and its next try is not due.
+  public var isDevicePaused = false
   /// Apps that are left alone: their last round failed and is not due again, or still runs.
   public var pausedApps: Set<Int> = []
 

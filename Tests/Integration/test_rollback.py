@@ -1,0 +1,82 @@
+"""Updates that are taken back when the new containers do not work."""
+
+from harness import IMAGE, OTHER_IMAGE, DeviceTest, app, service, wait_until
+
+ROLLBACK = {"io.balena.update.rollback": "true"}
+
+
+class Rollback(DeviceTest):
+    def release(self, number, *services):
+        return app(*services, commit=f"b{number}", release_id=number, volumes={"store": {}})
+
+    def proving(self, name, image=IMAGE, **more):
+        return service(name, image=image, labels=ROLLBACK, **more)
+
+    def begin(self):
+        agent = self.agent()
+        agent.post_target(self.release(1, self.proving("one", volumes=["store:/store"])))
+        self.before = self.wait_for_services(agent, "one")["one"]
+        return agent
+
+    def rows(self):
+        return {row["Id"]: row for row in self.engine.containers("io.balena.app-id=1")}
+
+    def taken_back(self, agent, bad):
+        agent.post_target(self.release(2, bad))
+        wait_until(lambda: "restore" in [row["step"] for row in agent.get("/v2/explain").json["decisions"]],
+                   "the update is taken back")
+        name = self.before["Name"]
+
+        def is_back():
+            rows = self.rows()
+            row = rows.get(self.before["Id"])
+            return len(rows) == 1 and row and row["State"] == "running" and row["Names"] == [name]
+
+        wait_until(is_back, "the old container is back, alone, with its name")
+        policy = self.engine.get(f"/containers/{self.before['Id']}/json")["HostConfig"]["RestartPolicy"]["Name"]
+        self.assertEqual(policy, "always")
+        # It stays: the failed release is not tried again at once.
+        wait_until(
+            lambda: self.waits(agent) == ["the next try of the update that was taken back"], "the reason is told")
+        self.assertTrue(is_back())
+
+    def waits(self, agent):
+        return [row["for"] for one in agent.get("/v2/explain").json["apps"] for row in one["waiting"]]
+
+    def test_a_release_that_ends_at_once_is_taken_back(self):
+        agent = self.begin()
+        self.taken_back(agent, self.proving("one", OTHER_IMAGE, command=["false"], volumes=["store:/store"]))
+        # Another target is tried at once.
+        agent.post_target(self.release(3, self.proving("one", OTHER_IMAGE, volumes=["store:/store"])))
+        wait_until(lambda: self.before["Id"] not in self.rows(), "the new one has proven itself")
+        after = self.wait_for_services(agent, "one")["one"]
+        self.assertTrue(after["Name"].endswith("_3_b3"), after["Name"])
+
+    def test_a_release_that_cannot_be_started_is_taken_back(self):
+        agent = self.begin()
+        self.taken_back(agent, self.proving("one", OTHER_IMAGE, command=["/no/such/program"]))
+
+    def test_a_release_that_is_unhealthy_is_taken_back(self):
+        agent = self.begin()
+        check = {"test": ["CMD", "false"], "interval": "1s", "timeout": "5s", "retries": 1}
+        self.taken_back(agent, self.proving("one", OTHER_IMAGE, healthcheck=check))
+
+    def test_a_healthy_release_takes_the_place_of_the_old_one(self):
+        agent = self.begin()
+        check = {"test": ["CMD", "true"], "interval": "1s", "timeout": "5s", "retries": 1}
+        agent.post_target(self.release(2, self.proving("one", OTHER_IMAGE, healthcheck=check)))
+        wait_until(lambda: len(self.rows()) == 2, "both containers are there")
+        self.assertEqual(self.rows()[self.before["Id"]]["State"], "exited")
+        wait_until(lambda: self.before["Id"] not in self.rows(), "the new one has proven itself")
+        after = self.wait_for_services(agent, "one")["one"]
+        self.assertTrue(after["Name"].endswith("_2_b2"), after["Name"])
+
+    def test_an_agent_killed_during_the_trial_ends_it(self):
+        agent = self.begin()
+        agent.post_target(self.release(2, self.proving("one", OTHER_IMAGE)))
+        wait_until(lambda: len(self.rows()) == 2, "both containers are there")
+        agent.kill()
+        agent.start()
+        wait_until(lambda: self.before["Id"] not in self.rows(), "the new one has proven itself")
+        after = self.wait_for_services(agent, "one")["one"]
+        self.assertTrue(after["Name"].endswith("_2_b2"), after["Name"])
