@@ -46,7 +46,7 @@ public final class CurrentState {
   private let logger: Logger
 
   private static let goneLimit = 256
-  static let supervisedLabels = ["io.balena.supervised", "io.resin.supervised"]
+  private static let supervisedLabels = ["io.balena.supervised", "io.resin.supervised"]
   private static let extraFirmwareVolume = "extra-firmware"
 
   public init(engine: EngineClient, logger: Logger) {

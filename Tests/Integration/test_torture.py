@@ -38,7 +38,7 @@ class Walk:
 
     # Targets
 
-    def service(self, name, others, networks):
+    def service(self, app_id, name, others, networks):
         chance = self.chance
         labels = {}
         strategy = chance.choice(STRATEGIES)
@@ -47,7 +47,7 @@ class Walk:
             labels["io.balena.update.handover-timeout"] = str(chance.randint(100, 1500))
         kind = chance.choices(("daemon", "done", "crash", "stopped"), (80, 8, 5, 7))[0]
         service = {
-            "serviceName": name, "imageId": SERVICES.index(name) + 1, "labels": labels,
+            "serviceName": name, "imageId": app_id * 10 + SERVICES.index(name), "labels": labels,
             "image": chance.choice((IMAGE, OTHER_IMAGE, self.test.pulled)),
             "environment": {"ROUND": str(chance.randint(0, 2)), "KIND": kind},
             "command": {"done": ["true"], "crash": ["false"]}.get(kind, COMMAND),
@@ -68,10 +68,11 @@ class Walk:
         services = []
         for name in names:
             done = [service["serviceName"] for service in services]
-            services.append(self.service(name, done, sorted(networks)))
+            services.append(self.service(app_id, name, done, sorted(networks)))
         release = self.chance.randint(1, 4)
         return {
-            "name": f"app{app_id}", "commit": f"commit{release}", "releaseId": release,
+            # Container names have no app in them: the ids must not be those of the other app.
+            "name": f"app{app_id}", "commit": f"commit{release}", "releaseId": app_id * 10 + release,
             "services": {str(index): service for index, service in enumerate(services, 1)},
             "volumes": {"store": {}}, "networks": networks,
         }

@@ -58,42 +58,22 @@ extension StepExecutor {
     }
   }
 
-  /// Creates the container. What has its name and is in nobody's way goes first.
+  /// Creates the container. One of the same name and app that was never started is a leftover of
+  /// a creation that was cut short: it may lack networks, so it is made again.
   private func createOrReplace(_ target: Service, _ request: JSON) async throws(EngineError) -> String {
     do throws(EngineError) {
       return try await engine.createContainer(name: target.containerName, body: request).id
     } catch  where error.isConflict {
-      if let id = try await occupant(of: target.containerName, conflict: error) {
-        do throws(EngineError) { try await engine.removeContainer(id, force: true, volumes: true) } catch
-          where error.isNotFound
-        {}
-      }
+      let conflict = error
+      do throws(EngineError) {
+        let existing = try await engine.inspectContainer(target.containerName)
+        guard existing["State"]?["Status"]?.stringValue == "created", let id = existing["Id"]?.stringValue,
+          existing["Config"]?["Labels"]?["io.balena.app-id"]?.stringValue == "\(target.appId)"
+        else { throw conflict }
+        try await engine.removeContainer(id, force: true, volumes: true)
+      } catch  where error.isNotFound {}
       return try await engine.createContainer(name: target.containerName, body: request).id
     }
-  }
-
-  /// The container that has a name and may be removed for it: one that was never started, which is
-  /// a leftover of a creation that was cut short and may lack networks, or one that the engine
-  /// does not list any more, left of a removal that met a restart.
-  ///
-  /// - Returns: nil when the name has become free.
-  /// - Throws: `conflict` when the container is to stay.
-  private func occupant(of name: String, conflict: EngineError) async throws(EngineError) -> String? {
-    let existing: JSON
-    do throws(EngineError) { existing = try await engine.inspectContainer(name) } catch
-      where error.isNotFound
-    {
-      return nil
-    }
-    guard let id = existing["Id"]?.stringValue else { throw conflict }
-    if existing["State"]?["Status"]?.stringValue == "created" { return id }
-    let labels = existing["Config"]?["Labels"]?.objectValue
-    guard CurrentState.supervisedLabels.contains(where: { labels?[$0] != nil }) else { throw conflict }
-    guard try await !engine.listContainers(all: true).contains(where: { $0.id == id }) else {
-      current.invalidate(container: id)
-      throw conflict
-    }
-    return id
   }
 
   private func start(_ target: Service, containerId id: String) async throws(StepError) {
