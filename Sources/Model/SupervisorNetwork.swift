@@ -20,10 +20,20 @@ public nonisolated enum SupervisorNetwork {
   }
 
   /// Whether the network has our bridge name, subnet and gateway.
-  public static func isCorrect(_ inspect: JSON) -> Bool {
+  public static func isCorrect(_ inspect: JSON) -> Bool { differences(inspect).isEmpty }
+
+  /// What of bridge name, subnet and gateway is not ours.
+  public static func differences(_ inspect: JSON) -> [Difference] {
     let pool = inspect["IPAM"]?["Config"]?.arrayValue?.first
-    return inspect["Options"]?[bridgeNameOption]?.stringValue == name
-      && pool?["Subnet"]?.stringValue == subnet && pool?["Gateway"]?.stringValue == gatewayAddress
+    let bridge = inspect["Options"]?[bridgeNameOption]
+    let fields = [
+      ("bridge", bridge, name), ("subnet", pool?["Subnet"], subnet),
+      ("gateway", pool?["Gateway"], gatewayAddress),
+    ]
+    return fields.compactMap { field, value, wanted in
+      let current = value?.stringValue
+      return current == wanted ? nil : Difference(field: field, current: current ?? "none", target: wanted)
+    }
   }
 
   /// The address of the API host on the network: its gateway, else the first address of a

@@ -303,7 +303,10 @@ public final class CurrentState {
     networks = found
     supervisorGateway = supervisor.flatMap(SupervisorNetwork.gateway)
     supervisorNetwork =
-      supervisor.map { SupervisorNetwork.isCorrect($0) ? .ready : .wrong([]) } ?? .missing
+      supervisor.map {
+        let differences = SupervisorNetwork.differences($0)
+        return differences.isEmpty ? .ready : .wrong(differences)
+      } ?? .missing
     revision += 1
   }
 

@@ -35,6 +35,30 @@ class Drift(DeviceTest):
         self.assertIn(networks[0], back["NetworkSettings"]["Networks"])
         self.assertEqual(self.engine.request("GET", "/volumes/1_store").status, 200)
 
+    def test_a_supervisor_network_that_is_not_as_it_shall_be_is_made_anew(self):
+        agent = self.agent()
+        agent.post_target(app(service("one")))
+        before = self.wait_for_services(agent, "one")["one"]["Id"]
+        self.engine.request("DELETE", "/networks/supervisor0")
+        wait_until(lambda: self.engine.request("GET", "/networks/supervisor0").status == 200, "it is back")
+        agent.kill()
+        self.engine.request("DELETE", "/networks/supervisor0")
+        pool = {"Subnet": "10.114.105.0/25", "Gateway": "10.114.105.1"}
+        made = self.engine.request("POST", "/networks/create", {
+            "Name": "supervisor0", "Options": {"com.docker.network.bridge.name": "supervisor0"},
+            "IPAM": {"Driver": "default", "Config": [pool]}})
+        self.assertEqual(made.status, 201, made.text)
+        agent.start()
+
+        def subnet():
+            answer = self.engine.request("GET", "/networks/supervisor0")
+            return answer.status == 200 and answer.json["IPAM"]["Config"][0]["Subnet"]
+
+        wait_until(lambda: subnet() == "10.114.104.0/25", "it is made anew")
+        self.assertIn("supervisor0 differs: subnet: 10.114.105.0/25 -> 10.114.104.0/25; gateway: ", agent.log)
+        # Who does not talk to the agent is left alone.
+        self.assertEqual(self.wait_for_services(agent, "one")["one"]["Id"], before)
+
     def test_an_image_taken_away_is_pulled_again(self):
         port = required("SUPERVISOR_TEST_REGISTRY").rpartition(":")[2]
         source = "drift-source:1"
