@@ -23,6 +23,8 @@ public final class DeviceAPI {
   let localLogs: LocalLogs
   /// The server's numbers, for `GET /v2/metrics`.
   public var serverCounters: () -> Server.Counters = { Server.Counters() }
+  /// Lines of the services' logs that went to the cloud or to listeners, for `GET /v2/metrics`.
+  public var logCounters: () -> LogCounters = { LogCounters() }
 
   /// - Parameter client: asked once where the engine's containers log to.
   public init(engine: StateEngine, client: EngineClient?, host: any DeviceAPIHost, logger: Logger) {

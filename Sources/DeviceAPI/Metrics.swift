@@ -67,6 +67,10 @@ extension DeviceAPI {
     }
     page.begin("supervisor_service_restarts_total", "counter", "Services that ended and were started again.")
     page.add("", engine.counters.serviceRestarts)
+    let lines = logCounters()
+    page.begin("supervisor_log_lines_total", "counter", "Log lines by what became of them.")
+    page.add("outcome=\"sent\"", lines.sent)
+    page.add("outcome=\"dropped\"", lines.dropped)
     page.begin("supervisor_applying", "gauge", "Whether the target state is being applied.")
     page.add("", engine.isApplying ? 1 : 0)
   }
@@ -82,6 +86,18 @@ extension DeviceAPI {
       "supervisor_loop_lag_seconds", "gauge",
       "Longest time that one turn of the loop took since the last look.")
     page.add("", seconds: EventLoop.shared.takeLongestTurn().clampedNanoseconds)
+  }
+}
+
+/// Log lines since the start of the process.
+public nonisolated struct LogCounters: Sendable, Hashable {
+  public var sent: Int
+  /// Because a limit was reached or nobody took them in time.
+  public var dropped: Int
+
+  public init(sent: Int = 0, dropped: Int = 0) {
+    self.sent = sent
+    self.dropped = dropped
   }
 }
 

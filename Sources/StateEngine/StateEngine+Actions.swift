@@ -98,6 +98,8 @@ extension StateEngine {
   /// - Throws: when the engine cannot be asked.
   func awaitPicture() async throws(ActionError) {
     while !current.isComplete || current.hasOwnChanges {
+      // Nothing is looked at any more.
+      if isShuttingDown { throw .failed("The device is going down") }
       wake.set()
       await lookEnds()
       if let engineProblem { throw .failed(engineProblem) }

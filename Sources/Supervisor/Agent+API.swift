@@ -10,7 +10,18 @@ import StateEngine
 // What the API asks of the device.
 
 extension Agent: @MainActor DeviceAPIHost {
-  public var isAuthorizationRequired: Bool { !isLocalMode }
+  /// Asked at every request, so the setting is not read at every request: a change by the agent
+  /// counts at once, one by another program within a second.
+  public var isAuthorizationRequired: Bool {
+    let now = EventLoop.shared.now.nanoseconds
+    if let known = authorization, now &- known.readAt < 1_000_000_000 { return known.isRequired }
+    let isRequired = !isLocalMode
+    authorization = (now, isRequired)
+    return isRequired
+  }
+
+  func forgetAuthorization() { authorization = nil }
+
   public var version: String { AgentVersion.text }
   public var architecture: String { facts.architecture }
 

@@ -32,6 +32,7 @@ public final class Agent {
   private var storeRepair: LoopTimer?
   private(set) var listenPort = 48484
   let networkFacts = NetworkFacts()
+  var authorization: (readAt: UInt64, isRequired: Bool)?
 
   private(set) var stateEngine: StateEngine?
   private(set) var api: DeviceAPI?
@@ -132,6 +133,7 @@ public final class Agent {
     logger.notice("Listening on \(sockets.map(\.description).joined(separator: ", "))")
 
     api.serverCounters = { server.counters }
+    settings.onChange(of: [.localMode, .apiEndpoint]) { [unowned self] _ in forgetAuthorization() }
     stateEngine.onChange = { [unowned self] in
       api.noteChange()
       reportLater()

@@ -50,6 +50,7 @@ final class APIFixture {
     var contentType: String?
     var body: String
     var headers: [String: String]
+    var allHeaders = HeaderFields()
 
     var json: JSON { (try? JSON(parsing: body)) ?? .null }
   }
@@ -64,7 +65,7 @@ final class APIFixture {
     return Answer(
       status: response.status, contentType: response.headers["Content-Type"],
       body: String(decoding: response.body, as: UTF8.self),
-      headers: ["Allow": response.headers["Allow"] ?? ""])
+      headers: ["Allow": response.headers["Allow"] ?? ""], allHeaders: response.headers)
   }
 
   func post(_ path: String, _ json: String) async throws -> Answer {

@@ -121,7 +121,7 @@ curl "$BALENA_SUPERVISOR_ADDRESS/v2/version?apikey=$BALENA_SUPERVISOR_API_KEY"
 - An update lock in the way is answered with `423`; `force` in the body overrides it.
 - Each request is one record of the log with method, path, status, bytes, microseconds and what the key covers: of level
   `debug` for a read that succeeded, `info` for the rest, none for the open routes. Never the query, never the key.
-- [`openapi.json`](openapi.json) describes every answer.
+- [`openapi.json`](openapi.json) describes every answer; the agent serves it at `/v2/openapi.json`.
 """
 
 

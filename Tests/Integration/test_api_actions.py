@@ -235,6 +235,8 @@ class Actions(DeviceTest):
         self.assertEqual(value("steps_total", step="start"), 3)
         self.assertEqual(value("pulls_total", outcome="failed"), 0)
         self.assertEqual(value("service_restarts_total"), 0)
+        self.assertEqual(value("log_lines_total", outcome="dropped"), 0)
+        self.assertEqual(value("log_lines_total", outcome="sent"), 0)
         self.assertGreater(value("engine_requests_total"), 3)
         self.assertGreater(value("loop_wakeups_total"), 3)
         self.assertGreater(value("loop_lag_seconds"), 0)
