@@ -12,8 +12,11 @@ extension DeviceAPI {
   var journalRoutes: [APIRoute] {
     [
       APIRoute(.post, "/v2/journal-logs", .any) { [unowned self] request in journalLogs(request) },
-      APIRoute(.get, "/v2/local/logs", .any) { [unowned self] _ in
-        .stream { [localLogs] writer in await localLogs.stream(to: writer) }
+      APIRoute(.get, "/v2/local/logs", .any) { [unowned self] request in
+        guard localLogs.listenerCount < LocalLogs.listenerLimit else {
+          return failed("Too many clients listen to logs", request)
+        }
+        return .stream { [localLogs] writer in await localLogs.stream(to: writer) }
       },
     ]
   }

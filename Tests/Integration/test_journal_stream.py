@@ -1,0 +1,315 @@
+"""The journal over HTTP: a real journald, and journalctl on the same files as the oracle."""
+
+import glob
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+
+from harness import DeviceTest, app, required, run, service, wait_until
+
+FILES = "/run/log/journal"
+SOCKET = "/run/systemd/journal/socket"
+PLAIN = ("short", "short-full", "short-iso", "short-iso-precise", "short-precise", "short-monotonic", "short-unix",
+         "with-unit", "verbose", "export", "cat")
+OBJECTS = ("json", "json-sse", "json-seq", "json-pretty")
+
+
+def journalctl(*arguments):
+    return subprocess.run(["journalctl", "--directory", FILES, "--no-pager", *arguments], capture_output=True,
+                          check=True, env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}).stdout
+
+
+def send(identifier, message, **fields):
+    """One entry by journald's native protocol; a message may be bytes of any kind."""
+    if isinstance(message, str):
+        message = message.encode()
+    data = b"SYSLOG_IDENTIFIER=" + identifier.encode() + b"\n"
+    for name, value in {"PRIORITY": "6", **fields}.items():
+        data += f"{name}={value}\n".encode()
+    data += b"MESSAGE\n" + len(message).to_bytes(8, "little") + message + b"\n"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.connect(SOCKET)
+        journal.send(data)
+
+
+def count(identifier):
+    return journalctl("-t", identifier, "-o", "cat", "-a").count(b"\n")
+
+
+def odd_entries(identifier):
+    messages = ["plain", "two\nlines", "grün ☃", "tab\tand \x1b[31mcolour\x1b[0m", b"\xff\xfe\x00binary", "x" * 6000,
+                "", "carriage\rreturn", "ends with a line feed\n"]
+    for message in messages:
+        send(identifier, message, PRIORITY="4", LONG="y" * 5000)
+    wait_until(lambda: journalctl("-t", identifier, "-o", "export").count(b"__CURSOR=") == len(messages),
+               "the journal has the entries")
+
+
+def journal_descriptors(agent):
+    found = []
+    for path in glob.glob(f"/proc/{agent.process.pid}/fd/*"):
+        try:
+            found.append(os.readlink(path))
+        except OSError:
+            pass
+    return [name for name in found if ".journal" in name]
+
+
+def objects(output):
+    """The members' order is random in journalctl's output."""
+    decoder, position, found = json.JSONDecoder(object_pairs_hook=lambda pairs: sorted(map(repr, pairs))), 0, []
+    text = output.decode()
+    while (start := text.find("{", position)) >= 0:
+        value, end = decoder.raw_decode(text, start)
+        found.append((text[position:start], value))
+        position = end
+    return found, text[position:]
+
+
+class JournalStream(DeviceTest):
+    def setUp(self):
+        super().setUp()
+        self.identifier = f"test-{uuid.uuid4().hex}"
+
+    def agent(self, **options):
+        return super().agent(journal_directory=FILES, **options)
+
+    def read(self, agent, **options):
+        reply = agent.request("POST", "/v2/journal-logs", {"containerId": self.identifier, **options})
+        self.assertEqual(reply.status, 200, reply.body[:300])
+        self.assertIsNone(reply.headers.get("Content-Type"))
+        return reply.body
+
+    def follow(self, agent, **options):
+        connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=30)
+        self.addCleanup(connection.close)
+        body = {"containerId": self.identifier, "follow": True, "format": "cat", **options}
+        connection.request("POST", "/v2/journal-logs", json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        self.assertEqual(response.status, 200)
+        return connection, response
+
+    def test_every_format_is_what_journalctl_prints(self):
+        odd_entries(self.identifier)
+        agent = self.agent()
+        for all_fields in (False, True):
+            arguments = ["-t", self.identifier] + (["--all"] if all_fields else [])
+            for name in PLAIN:
+                with self.subTest(name, all=all_fields):
+                    self.assertEqual(self.read(agent, format=name, all=all_fields), journalctl(*arguments, "-o", name))
+            for name in OBJECTS:
+                with self.subTest(name, all=all_fields):
+                    self.assertEqual(objects(self.read(agent, format=name, all=all_fields)),
+                                     objects(journalctl(*arguments, "-o", name)))
+
+    def test_options_select_what_journalctl_selects(self):
+        odd_entries(self.identifier)
+        agent = self.agent()
+        for options, arguments in (
+            ({"count": 3}, ["-n", "3"]), ({"count": "3"}, ["-n", "3"]), ({"count": "all"}, []), ({"count": 0}, []),
+            ({"since": "yesterday"}, ["-S", "yesterday"]), ({"until": "yesterday"}, ["-U", "yesterday"]),
+            ({"since": "-1h", "until": "now"}, ["-S", "-1h", "-U", "now"]), ({"since": "@0"}, ["-S", "@0"]),
+            ({"unit": "no-such-unit"}, ["-u", "no-such-unit"]), ({"priority": "warning"}, ["-p", "warning"]),
+            ({"priority": 3}, ["-p", "3"]), ({"all": "true", "format": None}, ["--all"]),
+        ):
+            with self.subTest(options):
+                self.assertEqual(self.read(agent, **options), journalctl("-t", self.identifier, *arguments))
+        self.assertEqual(self.read(agent, grep="lines", format="cat"), b"two\nlines\n")
+
+    def test_a_cursor_goes_on_where_a_client_was(self):
+        for number in range(5):
+            send(self.identifier, f"message {number}")
+        wait_until(lambda: count(self.identifier) == 5, "the entries are there")
+        agent = self.agent()
+        first = [json.loads(line) for line in self.read(agent, format="json").splitlines()]
+        rest = self.read(agent, format="cat", cursor=first[2]["__CURSOR"])
+        self.assertEqual(rest, b"message 3\nmessage 4\n")
+
+    def test_what_is_wrong_is_refused_by_name_before_a_byte_is_sent(self):
+        agent = self.agent()
+        for options in ({"format": "pretty"}, {"since": "nonsense"}, {"until": "2012-13-01"}, {"priority": "loud"},
+                        {"cursor": "nonsense"}, {"grep": ""}, {"service": ""}, {"unit": ""},
+                        {"containerId": "a\0b"}, {"since": "now", "until": "yesterday"}):
+            with self.subTest(options):
+                reply = agent.request("POST", "/v2/journal-logs", options)
+                self.assertEqual(reply.status, 400, reply.text)
+                self.assertIn(next(iter(options)), reply.json["message"])
+
+    def test_an_event_stream_is_asked_for_by_accept(self):
+        send(self.identifier, "hello")
+        wait_until(lambda: count(self.identifier) == 1, "the entry is there")
+        agent = self.agent()
+        reply = agent.request("POST", "/v2/journal-logs", json.dumps({"containerId": self.identifier}),
+                              {"Accept": "text/event-stream", "Content-Type": "application/json"})
+        self.assertEqual(reply.headers["Content-Type"], "text/event-stream")
+        self.assertTrue(reply.text.startswith("data: {"), reply.text[:100])
+
+    def test_a_follower_gets_what_is_written_and_ends_with_its_client(self):
+        agent = self.agent()
+        connection, response = self.follow(agent)
+        send(self.identifier, "first")
+        self.assertEqual(response.readline(), b"first\n")
+        send(self.identifier, "second")
+        self.assertEqual(response.readline(), b"second\n")
+        self.assertTrue(journal_descriptors(agent))
+        response.close()
+        connection.close()
+        wait_until(lambda: not journal_descriptors(agent), "the journal is closed again")
+
+    def test_more_streams_than_allowed_are_refused_until_one_ends(self):
+        agent = self.agent()
+        streams = [self.follow(agent) for _ in range(16)]
+        self.assertEqual(agent.request("POST", "/v2/journal-logs", {"follow": True}).status, 503)
+        connection, response = streams.pop()
+        response.close()
+        connection.close()
+        wait_until(lambda: agent.request("POST", "/v2/journal-logs", {"count": 1}).status == 200, "a place is free")
+
+    def test_rotation_and_vacuuming_lose_nothing_and_leave_no_deleted_file_open(self):
+        agent = self.agent()
+        _, response = self.follow(agent)
+        self.follow(agent)  # A client that never reads.
+        with open(os.path.join(required("SUPERVISOR_TEST_DIRECTORY"), "journald/journald.pid"), encoding="utf-8") as file:
+            journald = int(file.read())
+        for number in range(200):
+            send(self.identifier, f"message {number}")
+            if number % 20 == 19:
+                before = set(glob.glob(f"{FILES}/*/*.journal"))
+                self.assertEqual(response_lines(response, 20), [f"message {n}" for n in range(number - 19, number + 1)])
+                os.kill(journald, signal.SIGUSR2)
+                wait_until(lambda before=before: set(glob.glob(f"{FILES}/*/*.journal")) - before, "a new file")
+                run(["journalctl", "--directory", FILES, "--vacuum-files=2"])
+        wait_until(lambda: not [name for name in journal_descriptors(agent) if "(deleted)" in name],
+                   "no deleted file is open")
+
+    def test_files_that_are_cut_off_or_damaged_do_not_end_the_agent(self):
+        for number in range(400):
+            send(self.identifier, f"message {number} " + "z" * 500)
+        wait_until(lambda: count(self.identifier) == 400, "the entries are there")
+        source = max(glob.glob(f"{FILES}/*/*.journal"), key=os.path.getmtime)
+        agent = super().agent(start=False)
+        directory = agent.path("journal")
+        os.mkdir(directory)
+        copy = os.path.join(directory, "damaged.journal")
+        agent.start(journal_directory=directory)
+        size = os.path.getsize(source)
+        for length in (size // 2, 300_000, 100_000, 4096, 200, 0):
+            with self.subTest(length):
+                shutil.copy(source, copy)
+                os.truncate(copy, length)
+                self.assertEqual(agent.request("POST", "/v2/journal-logs", {"format": "json"}).status, 200)
+        shutil.copy(source, copy)
+        with open(copy, "r+b") as file:
+            for offset in range(50_000, size, 70_001):
+                file.seek(offset)
+                file.write(os.urandom(64))
+        self.assertEqual(agent.request("POST", "/v2/journal-logs", {"format": "export"}).status, 200)
+        shutil.copy(source, copy)
+        connection, response = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=30), None
+        connection.request("POST", "/v2/journal-logs", '{"follow":true,"count":1000}',
+                           {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        response.read(1000)
+        os.truncate(copy, 8192)
+        self.assertEqual(agent.request("POST", "/v2/journal-logs", {"format": "json"}).status, 200)
+        connection.close()
+        self.assertTrue(agent.answers())
+
+    def test_no_process_is_started_for_logs(self):
+        agent = self.agent()
+        _, response = self.follow(agent)
+        send(self.identifier, "hello")
+        response.readline()
+        with open(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children", encoding="utf-8") as file:
+            self.assertEqual(file.read(), "")
+
+
+def response_lines(response, number):
+    return [response.readline().decode().rstrip("\n") for _ in range(number)]
+
+
+# Writes entries as the engine does: journald says of the sender what /proc says.
+ENGINE = """
+import json, socket, sys
+with open("/proc/self/comm", "w") as file:
+    file.write("dockerd")
+journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+journal.connect(sys.argv[1])
+for line in sys.stdin:
+    journal.send("".join(f"{name}={value}\\n" for name, value in json.loads(line).items()).encode())
+"""
+
+
+class LocalLogStream(DeviceTest):
+    def engine_process(self):
+        process = subprocess.Popen([sys.executable, "-c", ENGINE, SOCKET], stdin=subprocess.PIPE, text=True)
+
+        def end():
+            process.stdin.close()
+            process.wait(30)
+
+        self.addCleanup(end)
+
+        def write(container, message, priority="6", **more):
+            entry = {"CONTAINER_ID_FULL": container, "MESSAGE": message, "PRIORITY": priority, **more}
+            process.stdin.write(json.dumps(entry) + "\n")
+            process.stdin.flush()
+
+        return write
+
+    def listen(self, agent):
+        connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=60)
+        self.addCleanup(connection.close)
+        connection.request("GET", "/v2/local/logs")
+        listener = connection.getresponse()
+        self.assertEqual(listener.status, 200)
+        self.assertIsNone(listener.headers.get("Content-Type"))
+        self.assertEqual(listener.readline(), b'{"message":"Streaming logs","isSystem":true}\n')
+        return connection, listener
+
+    def records(self, listener, number):
+        """The next lines of services."""
+        found = []
+        while len(found) < number:
+            record = json.loads(listener.readline())
+            if "serviceName" in record:
+                found.append(record)
+        return found
+
+    def test_lines_of_services_reach_every_listener(self):
+        agent = self.agent(journal_directory=FILES)
+        levels = {"quiet": "none", "errors": "error"}
+        agent.post_target(app(service("main"), *(
+            service(name, number=number, environment={"BALENA_LOGS_LEVEL": level})
+            for number, (name, level) in enumerate(levels.items(), 2))))
+        running = self.wait_for_services(agent, "main", *levels)
+        main, quiet, errors = (running[name]["Id"] for name in ("main", *levels))
+        listeners = [self.listen(agent) for _ in range(2)]
+        wait_until(lambda: journal_descriptors(agent), "the journal is open")
+        agent.get("/ping")
+        write = self.engine_process()
+        part = {"CONTAINER_PARTIAL_MESSAGE": "true", "CONTAINER_PARTIAL_ID": "p1"}
+        write(main, "hello")
+        write("f" * 64, "someone else's")
+        write(quiet, "never", "3")
+        write(errors, "not this")
+        write(errors, "this", "3")
+        write(main, "of a terminal\r", "3")
+        write(main, "a" * 16384, CONTAINER_PARTIAL_ORDINAL="1", CONTAINER_PARTIAL_LAST="false", **part)
+        write(main, "b" * 100, CONTAINER_PARTIAL_ORDINAL="2", CONTAINER_PARTIAL_LAST="true", **part)
+        for _, listener in listeners:
+            records = self.records(listener, 4)
+            self.assertEqual([(r["serviceName"], r["message"], r["isStdErr"]) for r in records], [
+                ("main", "hello", False), ("errors", "this", True), ("main", "of a terminal", True),
+                ("main", "a" * 16384 + "b" * 100, False)])
+            self.assertEqual(list(records[0]), ["serviceName", "message", "isStdErr", "timestamp", "serviceId"])
+        for connection, listener in listeners:
+            listener.close()
+            connection.close()
+        wait_until(lambda: not journal_descriptors(agent), "the journal is closed when nobody listens")
