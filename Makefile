@@ -8,7 +8,7 @@ STRIPPED = .build/stripped/balena-supervisor
 LINTED = Package.swift Sources Tests Benchmarks Fuzz
 
 .DEFAULT_GOAL = help
-.PHONY: help run build test test-qemu torture lint format bench fuzz package clean
+.PHONY: help run build test test-qemu torture lint format cloud bench fuzz package clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ torture: ## A hundred random walks of targets, with kills, restarts and locks (W
 	@scripts/install-dependencies build run test
 	@TORTURE_WALKS=$(or $(WALKS),100) TORTURE_SEED=$(or $(SEED),1) INTEGRATION_OPTIONS="-k Torture" \
 	  scripts/run-tests integration
+
+cloud: ## A cloud for one desk: watch a device, publish releases, try faults (OPTIONS=--help)
+	@scripts/install-dependencies cloud
+	@python3 -B Tests/CloudStandIn $(OPTIONS)
 
 lint: ## Check the format of the sources
 	$(SWIFT) format lint --strict --recursive $(wildcard $(LINTED))

@@ -80,6 +80,13 @@ let package = Package(
         "CSystemd", .product(name: "Logging", package: "swift-log"),
       ]),
     .library(
+      "Cloud",
+      [
+        "HTTPClient", "HostConfiguration", "Database", "EventLoop", "JSON", "CZlib",
+        .product(name: "DequeModule", package: "swift-collections"),
+        .product(name: "Logging", package: "swift-log"),
+      ]),
+    .library(
       "DeviceAPI",
       [
         "StateEngine", "Engine", "Database", "EventLoop", "HTTP", "HostConfiguration", "JSON", "Model",
@@ -88,7 +95,7 @@ let package = Package(
     .library(
       "Supervisor",
       [
-        "DeviceAPI", "StateEngine", "Engine", "HostConfiguration", "Database", "HTTP", "HTTPClient",
+        "Cloud", "DeviceAPI", "StateEngine", "Engine", "HostConfiguration", "Database", "HTTP", "HTTPClient",
         "EventLoop", "Logs", "Model", "JSON", "Journal", "CSystemd",
         .product(name: "Logging", package: "swift-log"),
       ]),
@@ -125,6 +132,7 @@ let package = Package(
     .tests("Engine", ["TestSupport", "EventLoop", "HTTPClient", "JSON"]),
     .tests("HostConfiguration", ["JSON", "TestSupport"]),
     .tests("StateEngine", ["Model", "JSON", "TestSupport"]),
+    .tests("Cloud", ["JSON", "EventLoop"]),
     .tests(
       "DeviceAPI",
       [

@@ -81,7 +81,7 @@ public final class RequestBody {
     }
   }
 
-  isolated deinit { source?.cancel() }
+  deinit { source?.cancel() }
 
   /// Bytes written and not yet taken by the transfer.
   public var backlog: Int { pendingBytes }

@@ -105,7 +105,8 @@ public nonisolated enum DurableFile {
     try synchronize(directory(of: path))
   }
 
-  static func directory(of path: String) -> String {
+  /// The part before the last slash; `.` when there is none.
+  public static func directory(of path: String) -> String {
     guard let slash = path.lastIndex(of: "/") else { return "." }
     return slash == path.startIndex ? "/" : String(path[..<slash])
   }

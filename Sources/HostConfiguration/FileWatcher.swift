@@ -7,13 +7,25 @@ import Glibc
 /// The directory is watched, because a durable write replaces the file's inode. Several events that
 /// arrive together make one call. The agent's own writes are reported, too.
 public final class FileWatcher {
+  private let watch: FileWatch
+
+  /// - Throws: when the file's directory does not exist, or the kernel has no watch left.
+  public init(_ path: String, loop: EventLoop = .shared, onChange: @escaping () -> Void) throws(FileError) {
+    watch = try FileWatch(path, loop: loop, onChange: onChange)
+  }
+
+  /// Ends the watch; idempotent.
+  public func cancel() { watch.cancel() }
+}
+
+/// What a watcher holds. An isolated deinit of a public class does not compile across modules.
+private final class FileWatch {
   private let descriptor: Int32
   private let name: [UInt8]
   private let onChange: () -> Void
   private var watch: EventLoop.Watch?
 
-  /// - Throws: when the file's directory does not exist, or the kernel has no watch left.
-  public init(_ path: String, loop: EventLoop = .shared, onChange: @escaping () -> Void) throws(FileError) {
+  init(_ path: String, loop: EventLoop, onChange: @escaping () -> Void) throws(FileError) {
     name = Array(DurableFile.name(of: path).utf8)
     self.onChange = onChange
     descriptor = inotify_init1(Int32(IN_CLOEXEC) | Int32(IN_NONBLOCK))
@@ -34,8 +46,7 @@ public final class FileWatcher {
 
   isolated deinit { cancel() }
 
-  /// Ends the watch; idempotent.
-  public func cancel() {
+  func cancel() {
     guard let watch else { return }
     watch.cancel()
     self.watch = nil

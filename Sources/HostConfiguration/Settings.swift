@@ -97,6 +97,9 @@ public final class Settings {
     }
   }
 
+  /// A member of config.json that is no setting of the agent.
+  public func configMember(_ name: String) -> JSON? { file.members[name] }
+
   // MARK: Writing
 
   /// Sets several values at once, coerced by their rules; all or none. null removes a row, and a

@@ -1,3 +1,4 @@
+import Cloud
 import Database
 import DeviceAPI
 import EventLoop
@@ -26,7 +27,9 @@ extension Agent: @MainActor DeviceAPIHost {
   public var architecture: String { facts.architecture }
 
   /// An unmanaged device is always healthy (http-api 7).
-  public var isHealthy: Bool { settings.isUnmanaged || stateEngine?.isAlive ?? true }
+  public var isHealthy: Bool {
+    settings.isUnmanaged || (stateEngine?.isAlive ?? true) && (cloud?.isAlive ?? true)
+  }
 
   // MARK: Facts
 
@@ -44,10 +47,10 @@ extension Agent: @MainActor DeviceAPIHost {
 
   public func update(force: Bool, cancel: Bool) {
     guard settings.isProvisioned else { return }
-    stateEngine?.trigger(force: force, cancel: cancel)
+    cloud?.update(force: force, cancel: cancel)
   }
 
-  public func globalKeyChanged() {}
+  public func globalKeyChanged() { cloud?.stateChanged() }
 
   // MARK: Tags
 
@@ -58,29 +61,21 @@ extension Agent: @MainActor DeviceAPIHost {
     guard settings.int(.deviceId) != 0 else {
       throw HostFailure("Attempt to retrieve device tags before provision")
     }
-    throw HostFailure("No connection to the API")
+    guard let cloud else { throw HostFailure("No connection to the API") }
+    do throws(CloudFailure) {
+      return try await cloud.tags().map { DeviceTag(id: $0.id, name: $0.name, value: $0.value) }
+    } catch {
+      throw HostFailure(error.message)
+    }
   }
 
   public func setDeviceTags(_ tags: [String: String]) throws(HostFailure) {
-    let reported = settings.stringMap(.reportedTags)
-    var wanted = settings.stringMap(.targetTags)
-    for (name, value) in tags where wanted[name] != nil || reported[name] != value { wanted[name] = value }
-    do throws(SettingError) { try settings.set([.targetTags: JSON(wanted)]) } catch {
-      throw HostFailure(error.description)
-    }
+    do throws(SettingError) { try cloud?.setTags(tags) } catch { throw HostFailure(error.description) }
   }
 
   // MARK: VPN
 
   public func vpnStatus() async throws(HostFailure) -> VPNStatus {
     throw HostFailure("No connection to the system bus \(paths.systemBusAddress)")
-  }
-}
-
-extension Settings {
-  fileprivate func stringMap(_ key: SettingKey) -> [String: String] {
-    var map: [String: String] = [:]
-    for (name, value) in self.value(of: key)?.objectValue ?? [:] { map[name] = value.stringValue }
-    return map
   }
 }

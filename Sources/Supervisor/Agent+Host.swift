@@ -182,6 +182,7 @@ extension Agent: @MainActor StateEngineHost {
   public func report(_ event: SystemEvent, text: String, isError: Bool) {
     logger.log(level: isError ? .error : .info, "\(text)", metadata: ["EVENT": "\(event.rawValue)"])
     api?.showSystemEvent(text, isError: isError)
+    cloudLog(text, isError: isError)
   }
 }
 

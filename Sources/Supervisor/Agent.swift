@@ -1,4 +1,5 @@
 import CSystemd
+import Cloud
 import Database
 import DeviceAPI
 import Engine
@@ -36,6 +37,8 @@ public final class Agent {
 
   private(set) var stateEngine: StateEngine?
   private(set) var api: DeviceAPI?
+  var cloud: CloudLink?
+  var configWatcher: FileWatcher?
   private var server: Server?
 
   /// After the last change, before memory is given back.
@@ -136,6 +139,7 @@ public final class Agent {
     settings.onChange(of: [.localMode, .apiEndpoint]) { [unowned self] _ in forgetAuthorization() }
     stateEngine.onChange = { [unowned self] in
       api.noteChange()
+      cloud?.stateChanged()
       reportLater()
     }
     stateEngine.onShutdown = { [unowned self] isShuttingDown in
@@ -146,6 +150,7 @@ public final class Agent {
     }
     if (try? store.targets.isSet()) == true { applySettings() }
     holdForBackup()
+    startCloud(environment: environment)
     stateEngine.start()
     repairStoreLater()
     Task { await loadPreload() }

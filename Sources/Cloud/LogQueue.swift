@@ -1,0 +1,63 @@
+import DequeModule
+
+/// What waits for the log stream: a few lines of services, whose source waits when there is no more
+/// room, and a bounded number of system events, of which the newest are kept.
+nonisolated struct LogQueue {
+  /// Bytes of messages of services that wait here; the backlog stays in the journal.
+  static let byteLimit = 64 * 1024
+  /// System events that wait here, about 100 bytes each.
+  static let systemLimit = 500
+
+  /// Of a connection that died: they go first.
+  private var returned = Deque<LogRecord>()
+  private var lines = Deque<LogRecord>()
+  private var system = Deque<LogRecord>()
+  private var bytes = 0
+  private var suppressed = 0
+
+  var isEmpty: Bool { returned.isEmpty && lines.isEmpty && system.isEmpty }
+  var hasRoom: Bool { bytes < Self.byteLimit }
+
+  mutating func add(_ record: LogRecord) {
+    if record.isEvent {
+      system.append(record)
+      if system.count > Self.systemLimit {
+        system.removeFirst()
+        suppressed += 1
+      }
+    } else {
+      lines.append(record)
+      bytes += record.message.utf8.count
+    }
+  }
+
+  /// Takes back what was not handed over.
+  mutating func putBack(_ records: [LogRecord]) { returned.prepend(contentsOf: records) }
+
+  /// What to send next: up to `limit` bytes of it.
+  ///
+  /// - Parameter now: milliseconds since 1970, for the record that says what was suppressed.
+  mutating func take(limit: Int, now: Int) -> [LogRecord] {
+    var taken: [LogRecord] = []
+    var size = 0
+    if suppressed > 0, !system.isEmpty {
+      taken.append(
+        LogRecord(
+          message: "Warning: Suppressed \(suppressed) message(s) due to high load", timestamp: now,
+          isStdErr: true, isSystem: true))
+      suppressed = 0
+    }
+    while size < limit, let record = returned.popFirst() {
+      size += record.message.utf8.count
+      taken.append(record)
+    }
+    while size < limit, let record = system.popFirst() ?? lines.popFirst() {
+      size += record.message.utf8.count
+      if !record.isEvent { bytes -= record.message.utf8.count }
+      taken.append(record)
+    }
+    return taken
+  }
+
+  mutating func clear() { self = LogQueue() }
+}

@@ -1,0 +1,287 @@
+import EventLoop
+import HTTPClient
+import HostConfiguration
+import Logging
+
+/// The device's log stream to the cloud: one long POST, opened by the first record, closed after a
+/// minute of silence (cloud 4.3).
+///
+/// Nothing is held for a connection that is not there but `LogQueue`'s few lines: a source of service
+/// lines waits in `send(_:)`, so that its backlog stays in the journal. What was handed to a connection
+/// that dies is lost, as the protocol has no acknowledgement; a source hears of a position only when the
+/// bytes up to it have left the process.
+public final class LogStream {
+  private let client: CloudClient
+  private let http: HTTPClient
+  private let logger: Logger
+  private let alarm = Alarm()
+  private var queue = LogQueue()
+  private var waiting: [CheckedContinuation<Void, Never>] = []
+  private var source: (any LogSource)?
+  private var following: Task<Void, Never>?
+  private var exchange: Exchange?
+  private var failures = 0
+  private var lastEnd: MonotonicTime?
+  private var isCutOff = false
+
+  /// Between the request's head and the first byte of its body, for a refusal to arrive in.
+  static let settleTime = Duration.seconds(5)
+  static let idleTime = Duration.seconds(60)
+  /// A flush ends a block of gzip: quick for a person who watches, rarer when much is written.
+  static let flushInterval = Duration.milliseconds(100)
+  static let busyFlushInterval = Duration.milliseconds(1000)
+  static let busyBytes = 32 * 1024
+  /// Written since the last flush; kept until the flush is on its way, and sent again when the connection dies.
+  static let unflushedLimit = 128 * 1024
+  static let firstReconnect = Duration.seconds(5)
+  static let reconnectLimit = Duration.seconds(300)
+  /// Taken from the queue at once.
+  private static let batch = 32 * 1024
+
+  private final class Exchange {
+    let body = RequestBody(capacity: 32 * 1024)
+    let gzip: GzipWriter
+    var isOver = false
+    var status: Int?
+    var problem: String?
+    var isClosing = false
+    var task: Task<Void, Never>?
+    var unflushed = 0
+    /// Not yet handed to the connection as a whole block.
+    var pending: [LogRecord] = []
+    var lastFlush = MonotonicTime.read()
+    var lastRecord = MonotonicTime.read()
+
+    init(_ gzip: GzipWriter) { self.gzip = gzip }
+  }
+
+  init(_ client: CloudClient, http: HTTPClient, logger: Logger) {
+    self.client = client
+    self.http = http
+    self.logger = logger
+  }
+
+  // MARK: Records
+
+  /// Whether records go anywhere now.
+  private var isWanted: Bool {
+    let settings = client.settings
+    return settings.isProvisioned && settings.bool(.loggingEnabled) && !settings.bool(.localMode)
+  }
+
+  /// Takes a system event; never waits.
+  public func post(_ record: LogRecord) {
+    guard isWanted, record.isForCloud else { return }
+    queue.add(record)
+    alarm.ring()
+  }
+
+  /// Takes a record of a source, waiting while there is no room. Dropped when nobody wants it.
+  public func send(_ record: LogRecord) async {
+    while isWanted, !queue.hasRoom, !Task.isCancelled {
+      await withCheckedContinuation { waiting.append($0) }
+    }
+    guard isWanted, record.isForCloud else { return }
+    queue.add(record)
+    alarm.ring()
+  }
+
+  /// Takes everything of a source from now on, at the stream's pace; a former source is left.
+  public func follow(_ source: any LogSource) {
+    following?.cancel()
+    self.source = source
+    following = Task {
+      while !Task.isCancelled, let batch = await source.next() {
+        guard isWanted else {
+          if let position = batch.position { source.delivered(upTo: position) }
+          continue
+        }
+        for (index, record) in batch.records.enumerated() {
+          var record = record
+          if index == batch.records.count - 1 { record.position = batch.position }
+          await send(record)
+        }
+      }
+    }
+  }
+
+  // MARK: The loop
+
+  func run() async {
+    while !Task.isCancelled {
+      if let exchange, exchange.isOver { end(exchange) }
+      guard isWanted else {
+        queue.clear()
+        wakeProducers()
+        if let exchange { close(exchange) }
+        await alarm.wait(nil)
+        continue
+      }
+      if queue.isEmpty {
+        await idle()
+      } else if let exchange = exchange, !exchange.isClosing {
+        await pass(to: exchange)
+      } else if exchange != nil {
+        await alarm.wait(nil)
+      } else {
+        await connect()
+      }
+    }
+    exchange?.task?.cancel()
+    exchange = nil
+    // It was meant for a cloud that this device has left.
+    queue.clear()
+    lastEnd = nil
+    failures = 0
+    isCutOff = false
+    wakeProducers()
+  }
+
+  /// Nothing to write: flush what is left, then close after a while.
+  private func idle() async {
+    guard let exchange, !exchange.isClosing else { return await alarm.wait(nil) }
+    let now = MonotonicTime.read()
+    if exchange.unflushed > 0 {
+      let wait = exchange.lastFlush + flushInterval(of: exchange) - now
+      if wait > .zero {
+        await alarm.wait(wait)
+      } else {
+        await flush(exchange)
+      }
+      return
+    }
+    let rest = exchange.lastRecord + Self.idleTime - now
+    if rest <= .zero { return close(exchange) }
+    await alarm.wait(rest, tolerance: .seconds(1))
+  }
+
+  private func flushInterval(of exchange: Exchange) -> Duration {
+    exchange.unflushed > Self.busyBytes ? Self.busyFlushInterval : Self.flushInterval
+  }
+
+  private func pass(to exchange: Exchange) async {
+    let records = queue.take(limit: Self.batch, now: CloudClient.wallClockMilliseconds())
+    wakeProducers()
+    var text: [UInt8] = []
+    for record in records { record.write(to: &text) }
+    exchange.pending += records
+    exchange.lastRecord = .read()
+    if exchange.unflushed == 0 { exchange.lastFlush = exchange.lastRecord }
+    exchange.unflushed += text.count
+    await write(exchange.gzip.write(text), to: exchange)
+    if exchange.unflushed >= Self.unflushedLimit
+      || exchange.lastFlush + flushInterval(of: exchange) <= .read()
+    {
+      await flush(exchange)
+    }
+  }
+
+  private func flush(_ exchange: Exchange) async {
+    exchange.unflushed = 0
+    exchange.lastFlush = .read()
+    await write(exchange.gzip.write([], flush: .sync), to: exchange)
+    guard !exchange.isOver else { return }
+    if let position = exchange.pending.last(where: { $0.position != nil })?.position {
+      source?.delivered(upTo: position)
+    }
+    exchange.pending.removeAll(keepingCapacity: exchange.pending.capacity <= 1024)
+  }
+
+  private func write(_ bytes: [UInt8], to exchange: Exchange) async {
+    guard !bytes.isEmpty else { return }
+    // An error is the exchange's end, which its own task notes.
+    do throws(ClientError) { try await exchange.body.write(bytes) } catch { exchange.isOver = true }
+  }
+
+  private func wakeProducers() {
+    let resumed = waiting
+    waiting = []
+    for producer in resumed { producer.resume() }
+  }
+
+  // MARK: The connection
+
+  private func connect() async {
+    if let wait = reconnectDelay(), wait > .zero {
+      let end = MonotonicTime.read() + wait
+      while MonotonicTime.read() < end, !Task.isCancelled, isWanted {
+        await alarm.wait(end - .read(), tolerance: .milliseconds(250))
+      }
+      lastEnd = nil
+      return
+    }
+    guard let gzip = GzipWriter() else {
+      logger.error("The log stream cannot be opened: zlib has no memory")
+      lastEnd = .read()
+      failures += 1
+      return
+    }
+    let exchange = Exchange(gzip)
+    self.exchange = exchange
+    let endpoint = client.settings.string(.logsEndpoint) ?? client.endpoint
+    var request = client.request(
+      "POST", CloudAddress.join(endpoint, "device/v2/\(client.uuid)/log-stream"), key: client.deviceKey,
+      headers: [("Content-Type", "application/x-ndjson"), ("Content-Encoding", "gzip")], total: nil)
+    request.body = .stream(exchange.body)
+    request.acceptsEncodings = false
+    exchange.task = Task { [http, alarm] in
+      do throws(ClientError) {
+        exchange.status = try await http.send(request).status
+      } catch {
+        exchange.problem = CloudClient.failure(error).message
+      }
+      exchange.isOver = true
+      alarm.ring()
+    }
+    // The body's first byte is held back: a refusal that comes at once costs no line.
+    let end = MonotonicTime.read() + Self.settleTime
+    while MonotonicTime.read() < end, !exchange.isOver, !Task.isCancelled { await alarm.wait(end - .read()) }
+    if exchange.isOver { return }
+    failures = 0
+    isCutOff = true
+    exchange.lastFlush = .read()
+  }
+
+  /// nil for none. After a stream that was established a short random one, so that a load balancer that
+  /// cuts all streams does not get them all back at once.
+  private func reconnectDelay() -> Duration? {
+    guard let lastEnd else { return nil }
+    var random = SystemRandomNumberGenerator()
+    let bound = min(Self.reconnectLimit, Self.firstReconnect * (1 << min(max(failures - 1, 0), 10)))
+    let delay =
+      failures == 0
+      ? Duration.random(.zero...Self.firstReconnect, using: &random)
+      : Duration.random(bound / 2...bound, using: &random)
+    return max(delay - (MonotonicTime.read() - lastEnd), .milliseconds(1))
+  }
+
+  /// The regular end: the gzip member is finished, the cloud answers 201.
+  private func close(_ exchange: Exchange) {
+    guard !exchange.isClosing else { return }
+    exchange.isClosing = true
+    let rest = exchange.gzip.write([], flush: .finish)
+    Task {
+      await write(rest, to: exchange)
+      exchange.body.finish()
+    }
+  }
+
+  private func end(_ exchange: Exchange) {
+    self.exchange = nil
+    exchange.task?.cancel()
+    if exchange.isClosing, exchange.status == 201 { return }
+    // After a refusal of the key nothing is sent again.
+    if exchange.status != 401 { queue.putBack(exchange.pending) }
+    lastEnd = .read()
+    if !isCutOff || exchange.status != nil { failures += 1 }
+    isCutOff = false
+    if let status = exchange.status {
+      logger.error("LogBackend: server responded with status code: \(status)")
+    } else {
+      logger.error("The log stream has ended: \(exchange.problem ?? "connection lost")")
+    }
+  }
+
+  /// Settings or the endpoint have changed.
+  func settingsChanged() { alarm.ring() }
+}

@@ -1,0 +1,166 @@
+import Cloud
+import Database
+import DeviceAPI
+import EventLoop
+import HTTPClient
+import HostConfiguration
+import JSON
+import Logging
+import Model
+import StateEngine
+
+// The link to the cloud: what it needs of the device, and what the other parts need of it.
+
+extension Agent {
+  /// Makes the link and starts it. An unmanaged device has one, too: it may join a fleet.
+  func startCloud(environment: [String: String]) {
+    trustExtraRoots(environment)
+    let cloud = CloudLink(
+      settings: settings, store: store, http: .shared, host: self, logger: Logger(label: "cloud")
+    ) { [unowned self] in userAgent }
+    self.cloud = cloud
+    settings.onChange(of: [.apiEndpoint]) { [unowned self] _ in trustExtraRoots(environment) }
+    do throws(FileError) {
+      configWatcher = try FileWatcher(paths.config) { [unowned self] in settings.reloadConfigFile() }
+    } catch {
+      logger.warning("Changes of \(paths.config) count from the next start on: \(error)")
+    }
+    cloud.start()
+    systemLog("Supervisor starting", isError: false)
+  }
+
+  /// `Supervisor/<version> (Linux; <OS>; <variant>)` (cloud 0.3).
+  var userAgent: String {
+    guard let release = facts.osRelease, let name = release.prettyName else {
+      return "Supervisor/\(AgentVersion.text)"
+    }
+    return "Supervisor/\(AgentVersion.text) (Linux; \(name); \(osVariant))"
+  }
+
+  private var osVariant: String {
+    (facts.osRelease ?? OSRelease(parsing: "")).variant(isDevelopmentMode: settings.bool(.developmentMode))
+  }
+
+  /// Certificates beyond the system's, in the order of cloud 0.3. A bad one is left out alone.
+  private func trustExtraRoots(_ environment: [String: String]) {
+    var texts: [String] = []
+    if let path = environment["NODE_EXTRA_CA_CERTS"], !path.isEmpty {
+      do throws(FileError) { texts.append(String(decoding: try DurableFile.read(path), as: UTF8.self)) } catch
+      {
+        logger.warning("The certificates of NODE_EXTRA_CA_CERTS are not used: \(error)")
+      }
+    }
+    if let text = environment["BALENA_ROOT_CA"] { texts.append(text) }
+    if let text = settings.configMember("balenaRootCA")?.stringValue {
+      if let decoded = Base64.decode(text) {
+        texts.append(String(decoding: decoded, as: UTF8.self))
+      } else {
+        logger.warning("balenaRootCA of \(paths.config) is no base64 text: it is not used")
+      }
+    }
+    HTTPClient.shared.setExtraRoots(texts)
+  }
+}
+
+extension Agent: @MainActor CloudHost {
+  public var isTargetStored: Bool {
+    do throws(DatabaseError) { return try store.targets.isSet() } catch { return false }
+  }
+
+  public func takeTarget(_ document: JSON, force: Bool, cancel: Bool) throws(TargetRefusal) {
+    let source = settings.string(.apiEndpoint) ?? ""
+    let target: TargetState
+    do throws(TargetStateError) {
+      target = try TargetStateDocument.parse(v3: document, deviceUuid: deviceUuid, source: source)
+    } catch {
+      throw .invalid(error.message)
+    }
+    do throws(DatabaseError) { try store.targets.replace(with: target, source: source) } catch {
+      throw .notStored("\(error)")
+    }
+    targetStored(config: target.config)
+    stateEngine?.trigger(force: force, cancel: cancel)
+  }
+
+  public func applyTarget(force: Bool, cancel: Bool) { stateEngine?.trigger(force: force, cancel: cancel) }
+
+  // MARK: Report
+
+  public var deviceFields: JSONObject {
+    _ = deviceFactsRevision
+    var fields: JSONObject = [
+      "api_port": .int(settings.int(.listenPort)), "status": "Idle",
+      "supervisor_version": .string(AgentVersion.text), "provisioning_progress": .null,
+      "provisioning_state": "", "os_variant": .string(osVariant),
+    ]
+    if let name = facts.osRelease?.prettyName { fields["os_version"] = .string(name) }
+    let addresses = deviceFacts.addresses
+    if !addresses.isEmpty { fields["ip_address"] = .string(addresses.joined(separator: " ")) }
+    if let addresses = deviceFacts.macAddresses { fields["mac_address"] = .string(addresses) }
+    do throws(DatabaseError) { fields["api_secret"] = .string(try store.keys.globalKey()) } catch {
+      logger.error("Cannot make the device's API key: \(error.message)")
+    }
+    return fields
+  }
+
+  public func metrics() async -> JSONObject {
+    guard !settings.bool(.hardwareMetrics) else { return [:] }
+    return JSONObject(ReportDifference.metrics.sorted().map { ($0, .null) })
+  }
+
+  public var reportedApps: JSONObject? {
+    guard let stateEngine, !stateEngine.storedTarget.isEmpty else { return stateEngine.map { _ in [:] } }
+    // Before the first look at the engine it is not known what runs.
+    guard !stateEngine.targetApps.isEmpty else { return Optional.none }
+    return Self.reportedApps(
+      stateEngine.report, targets: stateEngine.targetApps, commits: stateEngine.commits)
+  }
+
+  /// `apps` of the report (cloud 3.1): apps of the target, each with all of its releases.
+  static func reportedApps(_ report: StatusReport, targets: [App], commits: [Int: String]) -> JSONObject {
+    var apps = JSONObject()
+    for app in targets {
+      guard let uuid = app.uuid else { continue }
+      let own = report.services.filter { $0.appUuid == uuid && $0.commit != nil }
+      var releases = JSONObject()
+      var names = own.compactMap(\.commit)
+      if let commit = app.commit { names.append(commit) }
+      for commit in names where releases[commit] == nil {
+        let status = report.updateStatus(appId: app.appId, commit: commit)
+        var services = JSONObject()
+        for service in own where service.commit == commit && !app.isRejected {
+          var row: JSONObject = ["image": .string(service.imageName), "status": .string(service.status)]
+          if let progress = service.progress { row["download_progress"] = .int(progress) }
+          services[service.service] = .object(row)
+        }
+        releases[commit] = ["update_status": .string(status.rawValue), "services": .object(services)]
+      }
+      var members = JSONObject()
+      if let commit = commits[app.appId] { members["release_uuid"] = .string(commit) }
+      members["releases"] = .object(releases)
+      apps[uuid] = .object(members)
+    }
+    return apps
+  }
+
+  // MARK: Others
+
+  public var currentConfiguration: [String: String] { settings.currentVariables }
+
+  public func systemLog(_ text: String, isError: Bool) {
+    logger.log(level: isError ? .error : .info, "\(text)")
+    cloudLog(text, isError: isError)
+  }
+
+  /// A line on the device's log stream alone.
+  func cloudLog(_ text: String, isError: Bool) {
+    let now = max(CloudTime.milliseconds(), 0)
+    cloud?.logs.post(
+      LogRecord(message: text, timestamp: now, isStdErr: isError, isSystem: true, isEvent: true))
+  }
+
+  public var formerIdentityPath: String {
+    "\(DurableFile.directory(of: paths.database))/former-identities.json"
+  }
+  public var reportCachePath: String { paths.stateReportCache }
+}

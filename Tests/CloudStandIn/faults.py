@@ -1,0 +1,90 @@
+"""Faults that the stand-in can be told to have; each is chosen by endpoint, number of times, and probability."""
+
+import random
+from dataclasses import dataclass, field
+
+ENDPOINTS = (
+    "register", "device-key", "odata", "state-get", "state-patch", "tags", "log-stream", "logs-read", "token",
+    "delta", "ping", "connectivity",
+)
+
+BODIES = (
+    "empty", "truncated", "truncated-chunk", "invalid-json", "wrong-shape", "wrong-uuid", "html", "corrupt-gzip",
+    "wrong-encoding", "large", "huge", "nan", "duplicate-keys", "redirect-loop",
+)
+TAGS = ("absent", "strong", "changing", "frozen", "unmodified")
+CONNECTIONS = ("close", "reset", "reset-in-body", "hang", "lost-acknowledgement")
+LOG_SINKS = ("deaf", "slow", "early-201", "late-401", "close-every", "503")
+
+
+@dataclass
+class Fault:
+    """One fault. Fields that are left out do nothing.
+
+    endpoint      one of ENDPOINTS, or `*`
+    delay         seconds before the answer's head
+    body_delay    seconds before each 64 bytes of the answer's body
+    status        answered instead of the real status, with an empty body unless `text` says otherwise
+    retry_after   value of `Retry-After`
+    location      value of `Location`
+    body          one of BODIES
+    etag          one of TAGS
+    connection    one of CONNECTIONS; `lost-acknowledgement` does what was asked and then drops the connection
+    committed     with `status`: do what was asked, and then answer the status
+    log           one of LOG_SINKS
+    period        seconds, for `close-every`
+    count         how many requests it still hits; None means all
+    """
+
+    endpoint: str = "*"
+    delay: float = 0
+    body_delay: float = 0
+    status: int = 0
+    text: str = ""
+    retry_after: str = ""
+    location: str = ""
+    body: str = ""
+    etag: str = ""
+    connection: str = ""
+    committed: bool = False
+    log: str = ""
+    period: float = 5
+    count: int | None = None
+    probability: float = 1
+    hits: int = field(default=0)
+
+    def __post_init__(self):
+        for value, known, name in (
+            (self.endpoint, (*ENDPOINTS, "*"), "endpoint"), (self.body, ("", *BODIES), "body"),
+            (self.etag, ("", *TAGS), "etag"), (self.connection, ("", *CONNECTIONS), "connection"),
+            (self.log, ("", *LOG_SINKS), "log"),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is '{value}', not one of {', '.join(known)}")
+
+
+class Faults:
+    def __init__(self, seed=1):
+        self.list = []
+        self.random = random.Random(seed)
+
+    def add(self, **fields):
+        fault = Fault(**fields)
+        self.list.append(fault)
+        return fault
+
+    def clear(self):
+        self.list = []
+
+    def take(self, endpoint):
+        """The fault of this request; the first that fits."""
+        for fault in self.list:
+            if fault.endpoint not in (endpoint, "*") or fault.count == 0:
+                continue
+            if self.random.random() >= fault.probability:
+                continue
+            if fault.count is not None:
+                fault.count -= 1
+            fault.hits += 1
+            return fault
+        return None

@@ -1,0 +1,385 @@
+"""A device and its cloud, end to end."""
+
+import json
+import os
+import re
+import shutil
+import time
+
+from cloud import CloudTest, service, token_registry
+from harness import IMAGE, OTHER_IMAGE, ROOT, app, required, run, wait_until
+from harness import service as local_service
+
+
+class EndToEnd(CloudTest):
+    def push(self, image, name):
+        """The digest reference of an image in the plain registry, without the registry."""
+        port = required("SUPERVISOR_TEST_REGISTRY").rpartition(":")[2]
+        pushed = run([f"{ROOT}/scripts/registry", "push", port, self.engine.address, image, name]).strip()
+        return pushed.split("/", 1)[1]
+
+    def forget(self, address):
+        for image in self.engine.get("/images/json"):
+            for name in (image["RepoTags"] or []) + (image["RepoDigests"] or []):
+                if name.startswith((address, required("SUPERVISOR_TEST_REGISTRY"))):
+                    self.engine.request("DELETE", f"/images/{name}?force=1")
+
+    def test_from_the_first_start_to_the_second_release(self):
+        address = token_registry(self)
+        first = f"{address}/{self.push(IMAGE, 'cloud/one:1')}"
+        second = f"{address}/{self.push(OTHER_IMAGE, 'cloud/one:2')}"
+        self.forget(address)
+        release = self.cloud.add_release(self.fleet, {"main": service(first)})
+        agent = self.managed_agent(initialDeviceName="holy-wildflower")
+        device = self.device(agent)
+
+        before = self.wait_for_containers(agent, "main")["main"]["Id"]
+        self.wait_for_report(device, release, "main")
+        config = self.config_of(agent)
+        self.assertEqual(config["deviceId"], device.id)
+        self.assertNotIn("apiKey", config)
+        self.assertGreater(config["registered_at"], 1_600_000_000_000)
+        self.assertTrue(any(t["granted"] and t["user"] == f"d_{device.uuid}" for t in self.stand_in.token_requests))
+        self.assertEqual(device.name, "holy-wildflower")
+        for name in ("api_port", "api_secret", "supervisor_version", "os_version", "os_variant", "status"):
+            self.assertIn(name, device.state)
+
+        new = self.cloud.add_release(self.fleet, {"main": service(second)})
+        self.cloud.notify()
+        self.wait_for_report(device, new, "main")
+        after = self.wait_for_containers(agent, "main")["main"]
+        self.assertNotEqual(after["Id"], before)
+        wait_until(
+            lambda: any(r["message"].startswith("Started service") and r["isSystem"] for r in device.logs),
+            "the agent's events arrive")
+
+        order = [row["endpoint"] for row in self.stand_in.requests if row["endpoint"] not in ("connection", "token")]
+        self.assertEqual(order[0], "register")
+        self.assertEqual(order.count("register"), 1)
+        self.assertLess(order.index("register"), order.index("state-get"))
+        self.assertLess(order.index("state-get"), order.index("odata"))
+        refused = [(r["endpoint"], r["status"]) for r in self.stand_in.requests
+                   if r["endpoint"] in ("state-get", "state-patch", "tags") and r["status"] not in (200, 304)]
+        self.assertEqual(refused, [])
+        self.assertEqual(self.stand_in.overlaps, [])
+        patches = [row["at"] for row in self.stand_in.seen("state-patch", status=200)]
+        gaps = [later - earlier for earlier, later in zip(patches, patches[1:])]
+        self.assertTrue(all(gap > 9.5 for gap in gaps), gaps)
+        agents = {row["headers"].get("user-agent") for row in self.stand_in.requests if "headers" in row}
+        agents = {text for text in agents if text and not text.startswith("docker/")}
+        self.assertTrue(all(re.fullmatch(r"Supervisor/[0-9.]+ \(Linux; Test OS 1\.0; prod\)", t) for t in agents), agents)
+
+    def test_an_unchanged_target_is_asked_for_by_its_tag_also_after_a_restart(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent, device = self.provisioned_agent()
+        container = self.wait_for_containers(agent, "main")["main"]["Id"]
+        self.wait_for_report(device, release, "main")
+        wait_until(lambda: self.stand_in.seen("state-get", status=304), "an unchanged target is not sent again")
+        agent.kill()
+        seen = len(self.stand_in.seen("state-get"))
+        agent.start()
+        wait_until(lambda: len(self.stand_in.seen("state-get")) > seen + 1, "it polls again")
+        polls = self.stand_in.seen("state-get")[seen:]
+        self.assertEqual({row["status"] for row in polls}, {304})
+        self.assertEqual(self.wait_for_containers(agent, "main")["main"]["Id"], container)
+
+
+class Provisioning(CloudTest):
+    def test_failed_registrations_and_a_lost_answer_keep_the_identity(self):
+        for fault in ({"status": 500}, {"status": 400}, {"connection": "reset"}, {"connection": "lost-acknowledgement"}):
+            self.stand_in.faults.add(endpoint="register", count=1, **fault)
+        self.stand_in.faults.add(endpoint="odata", count=2, status=500)
+        agent = self.managed_agent(start=False)
+        agent.start()
+        first = wait_until(lambda: self.config_of(agent).get("uuid"), "an identity")
+        wait_until(lambda: "deviceId" in self.config_of(agent), "the device is provisioned")
+        config = self.config_of(agent)
+        self.assertEqual(config["uuid"], first)
+        self.assertEqual(list(self.cloud.devices), [first])
+        self.assertEqual(self.cloud.devices[first].keys, {config["deviceApiKey"]})
+        self.assertEqual(config["deviceId"], self.cloud.devices[first].id)
+
+    def test_a_pre_registered_device_makes_no_provisioning_traffic(self):
+        uuid, key = "ab" * 16, "cd" * 16
+        device = self.cloud.add_device(self.fleet, uuid, key)
+        agent = self.managed_agent(
+            apiKey=None, uuid=uuid, deviceApiKey=key, deviceId=device.id, registered_at=1_700_000_000)
+        wait_until(lambda: self.stand_in.seen("state-patch", status=200), "it reports")
+        self.assertEqual(self.stand_in.seen("register"), [])
+        self.assertEqual(self.config_of(agent)["registered_at"], 1_700_000_000)
+
+    def test_a_device_whose_key_is_exchanged_drops_the_provisioning_key(self):
+        uuid, key = "ab" * 16, "cd" * 16
+        device = self.cloud.add_device(self.fleet, uuid, "another-key-of-it")
+        self.cloud.user_keys.add("user-key-of-a-person")
+        agent = self.managed_agent(
+            apiKey="user-key-of-a-person", uuid=uuid, deviceApiKey=key, deviceId=device.id, registered_at=1_700_000_000)
+        wait_until(lambda: "apiKey" not in self.config_of(agent), "the provisioning key is dropped")
+        self.assertIn(key, device.keys)
+        wait_until(lambda: self.stand_in.seen("state-get", status=200), "it polls with its own key")
+
+    def test_one_refused_variable_does_not_hold_up_the_others_or_the_polling(self):
+        self.stand_in.faults.add(endpoint="odata", count=1, status=400)
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent, device = self.provisioned_agent(bootstrapRetryDelay=2000, appUpdatePollInterval=1500)
+        self.wait_for_report(device, release, "main")
+        self.assertEqual(len(self.stand_in.seen("register")), 1)
+
+
+class Faults(CloudTest):
+    POLL = (
+        {"status": 500}, {"status": 401}, {"status": 404}, {"status": 403, "text": "Forbidden"}, {"status": 302},
+        {"body": "empty"}, {"body": "truncated"}, {"body": "truncated-chunk"}, {"body": "invalid-json"},
+        {"body": "wrong-shape"}, {"body": "wrong-uuid"}, {"body": "html"}, {"body": "corrupt-gzip"},
+        {"body": "wrong-encoding"}, {"body": "nan"}, {"body": "large"}, {"body": "huge"}, {"body": "redirect-loop"},
+        {"etag": "absent"}, {"etag": "changing"}, {"connection": "close"}, {"connection": "reset"},
+        {"connection": "hang"}, {"connection": "lost-acknowledgement"}, {"connection": "reset-in-body"},
+        {"status": 503, "retry_after": "1"},
+    )
+
+    def test_no_answer_to_a_poll_does_harm_and_the_next_good_one_counts(self):
+        self.fleet.config["RESIN_SUPERVISOR_API_REQUEST_TIMEOUT"] = "2000"
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent, device = self.provisioned_agent()
+        container = self.wait_for_containers(agent, "main")["main"]["Id"]
+        self.wait_for_report(device, release, "main")
+        memory = agent.memory()["Anonymous"]
+        for number, fault in enumerate(self.POLL):
+            with self.subTest(fault=fault):
+                # A changed name makes the answer that is spoilt a whole one.
+                device.name = f"name-{number}"
+                row = self.stand_in.faults.add(endpoint="state-get", count=1, **fault)
+                wait_until(lambda: row.hits == 1, f"the fault hits: {fault}")
+        wait_until(
+            lambda: self.get_json(agent, device, "/v2/device/name")["deviceName"] == f"name-{len(self.POLL) - 1}",
+            "the last name is taken")
+        self.assertEqual(self.wait_for_containers(agent, "main")["main"]["Id"], container)
+        self.assertEqual(self.stand_in.overlaps, [])
+        # 100 MB were sent; what is read of them is bounded.
+        self.assertLess(agent.memory()["Anonymous"] - memory, 24 * 1024)
+
+    def test_a_report_is_sent_again_until_it_is_taken(self):
+        for fault in (
+            {"status": 500}, {"connection": "reset"}, {"connection": "lost-acknowledgement"}, {"status": 413},
+            {"status": 400}, {"status": 500, "committed": True},
+        ):
+            self.stand_in.faults.add(endpoint="state-patch", count=1, **fault)
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent, device = self.provisioned_agent()
+        self.wait_for_report(device, release, "main")
+        self.assertTrue(all(fault.count == 0 for fault in self.stand_in.faults.list))
+
+    def test_a_cloud_that_refuses_apps_still_gets_the_rest_and_the_cause_is_said_once(self):
+        # The cloud does not count this release as built: reports that name it are refused as a whole.
+        release = self.cloud.add_release(self.fleet, {"main": service()}, status="failed")
+        agent, device = self.provisioned_agent()
+        wait_until(lambda: len(self.stand_in.seen("state-patch", status=401)) > 4, "reports are refused")
+        wait_until(lambda: device.state.get("api_secret"), "the rest is reported")
+        self.assertNotIn("apps", device.state)
+        release.status = "success"
+        self.wait_for_report(device, release, "main")
+        self.assertEqual(agent.log.count("The cloud refuses this device's state reports"), 1)
+
+    def test_an_invalid_target_is_rejected_with_its_reason_and_the_release_goes_on(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent, device = self.provisioned_agent()
+        container = self.wait_for_containers(agent, "main")["main"]["Id"]
+        bad = self.cloud.add_release(self.fleet, {"main": service(environment={"1 bad": "x"})})
+        wait_until(lambda: "Could not move to new release" in agent.log, "the reason is said")
+        wait_until(
+            lambda: any(r["message"].startswith("Could not move to new release") and "1 bad" in r["message"]
+                        for r in device.logs), "the reason is in the device's log stream")
+        polls = len(self.stand_in.seen("state-get", status=304))
+        wait_until(lambda: len(self.stand_in.seen("state-get", status=304)) > polls + 1, "it is not fetched again")
+        self.assertEqual(agent.log.count("Could not move to new release"), 1)
+        self.assertEqual(self.wait_for_containers(agent, "main")["main"]["Id"], container)
+        self.fleet.tracked = release.commit
+        del self.fleet.releases[bad.commit]
+        self.wait_for_report(device, release, "main")
+
+    def test_a_cloud_that_is_gone_and_comes_back_changes_nothing_for_the_services(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent, device = self.provisioned_agent()
+        container = self.wait_for_containers(agent, "main")["main"]["Id"]
+        self.wait_for_report(device, release, "main")
+        self.stand_in.stop()
+        wait_until(lambda: "Target state poll failed" in agent.log, "it notices")
+        self.assertEqual(agent.get("/v1/healthy").text, "OK")
+        agent.kill()
+        agent.start()
+        self.assertEqual(self.wait_for_containers(agent, "main")["main"]["Id"], container)
+        self.stand_in.start()
+        new = self.cloud.add_release(self.fleet, {"main": service(OTHER_IMAGE)})
+        self.wait_for_report(device, new, "main")
+
+    def test_a_deleted_device_keeps_its_release(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent, device = self.provisioned_agent()
+        container = self.wait_for_containers(agent, "main")["main"]["Id"]
+        self.wait_for_report(device, release, "main")
+        device.deleted = True
+        polls = len(self.stand_in.seen("state-get"))
+        wait_until(lambda: len(self.stand_in.seen("state-get")) > polls + 2, "it polls on")
+        self.assertEqual(self.wait_for_containers(agent, "main")["main"]["Id"], container)
+        device.deleted = False
+        new = self.cloud.add_release(self.fleet, {"main": service(OTHER_IMAGE)})
+        self.wait_for_report(device, new, "main")
+
+
+class Certificates(CloudTest):
+    def handshakes(self):
+        return len(self.stand_in.seen("handshake"))
+
+    def test_only_a_certificate_of_a_known_root_and_the_right_time_and_name_is_trusted(self):
+        from certificates import Authority
+
+        good = self.stand_in.authority.leaf("good")
+        other = Authority(os.path.join(self.cloud_directory, "other"))
+        for name, leaf in (
+            ("unknown root", other.leaf()),
+            ("expired", self.stand_in.authority.leaf("expired", start=-30, days=10)),
+            ("not yet valid", self.stand_in.authority.leaf("early", start=10)),
+            ("wrong name", self.stand_in.authority.leaf("name", subject="elsewhere", names="DNS:elsewhere")),
+        ):
+            with self.subTest(name):
+                self.stand_in.use_certificate(*leaf)
+                agent = self.managed_agent()
+                wait_until(lambda: "Device bootstrap failed" in agent.log, "the certificate is refused")
+                self.assertIn("certificate", agent.log)
+                self.assertEqual(self.stand_in.seen("register"), [])
+                self.stand_in.use_certificate(*good)
+                self.device(agent)
+                agent.kill()
+                self.stand_in.requests.clear()
+
+    def test_a_root_may_come_from_the_environment_and_a_bad_one_disables_nothing(self):
+        path = os.path.join(self.cloud_directory, "extra.pem")
+        with open(path, "w", encoding="ascii") as file:
+            file.write("-----BEGIN CERTIFICATE-----\nbroken\n-----END CERTIFICATE-----\n" + self.stand_in.authority.pem)
+        agent = self.managed_agent(start=False, balenaRootCA="!!!")
+        agent.start(environment={"NODE_EXTRA_CA_CERTS": path})
+        self.device(agent)
+        self.assertIn("balenaRootCA", agent.log)
+
+
+    def test_a_clock_at_1970_is_named_and_heals_when_the_time_is_set(self):
+        compiler = shutil.which("cc") or shutil.which("clang")
+        self.assertTrue(compiler, "a C compiler is needed")
+        library = os.path.join(self.cloud_directory, "wall_clock.so")
+        run([compiler, "-O1", "-shared", "-fPIC", "-o", library, f"{ROOT}/Tests/Integration/wall_clock.c"])
+        offset = os.path.join(self.cloud_directory, "offset")
+        with open(offset, "w", encoding="ascii") as file:
+            file.write(str(-int(time.time()) + 1000))
+        agent = self.managed_agent(start=False)
+        agent.start(environment={"LD_PRELOAD": library, "WALL_CLOCK_OFFSET": offset})
+        wait_until(lambda: "the device's clock stands before 2024" in agent.log, "the clock is named as the cause")
+        self.assertEqual(self.stand_in.seen("register"), [])
+        with open(offset, "w", encoding="ascii") as file:
+            file.write("0")
+        self.device(agent)
+        wait_until(lambda: self.stand_in.seen("state-patch", status=200), "it reports")
+
+
+class DeviceData(CloudTest):
+    def test_tags_are_written_and_one_that_the_cloud_reserves_holds_up_none(self):
+        agent, device = self.provisioned_agent()
+        wait_until(lambda: device.state.get("api_secret"), "the key is reported")
+        key = device.state["api_secret"]
+        reply = agent.request(
+            "PATCH", f"/v2/device/tags?apikey={key}", {"one": "1", "io.balena.x": "2", "two": "3"})
+        self.assertEqual(reply.status, 202, reply.text)
+        wait_until(lambda: {k: v[1] for k, v in device.tags.items()} == {"one": "1", "two": "3"}, "the tags are written")
+        rows = self.get_json(agent, device, "/v2/device/tags")["tags"]
+        self.assertEqual(sorted((row["name"], row["value"]) for row in rows), [("one", "1"), ("two", "3")])
+
+    def test_the_name_of_the_cloud_is_the_devices_name(self):
+        agent, device = self.provisioned_agent()
+        wait_until(lambda: device.state.get("api_secret"), "the key is reported")
+        device.name = "a name"
+        wait_until(lambda: self.get_json(agent, device, "/v2/device/name")["deviceName"] == "a name", "the new name")
+
+    def test_the_cloud_reaches_the_api_with_the_reported_key(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent, device = self.provisioned_agent()
+        self.wait_for_report(device, release, "main")
+        status, kind, text = self.stand_in.forward(device, "GET", "/v1/device", None)
+        self.assertEqual((status, kind), (200, "application/json"))
+        self.assertEqual(json.loads(text)["commit"], release.commit)
+        self.assertEqual(self.stand_in.forward(device, "GET", "/ping", None), (200, "text/plain", b"OK"))
+        before = self.wait_for_containers(agent, "main")["main"]["State"]["StartedAt"]
+        status, _, _ = self.stand_in.forward(device, "POST", "/v1/restart", {"appId": self.fleet.id})
+        self.assertEqual(status, 200)
+        wait_until(
+            lambda: self.wait_for_containers(agent, "main")["main"]["State"]["StartedAt"] != before, "it is restarted")
+        key = device.state["api_secret"]
+        reply = agent.request("POST", f"/v1/regenerate-api-key?apikey={key}")
+        self.assertEqual(reply.status, 200)
+        self.assertEqual(agent.get(f"/v1/device?apikey={key}").status, 401)
+        wait_until(lambda: device.state["api_secret"] == reply.text, "the new key is reported")
+
+    def test_an_update_is_fetched_at_once_when_the_cloud_says_so(self):
+        self.cloud.poll_floor = 600_000
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent, device = self.provisioned_agent(appUpdatePollInterval=600_000)
+        self.wait_for_report(device, release, "main")
+        new = self.cloud.add_release(self.fleet, {"main": service(OTHER_IMAGE)})
+        self.cloud.notify()
+        self.wait_for_report(device, new, "main")
+
+
+class LocalMode(CloudTest):
+    def test_local_mode_takes_the_clouds_app_away_and_gives_it_back(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent, device = self.provisioned_agent()
+        self.wait_for_report(device, release, "main")
+        refused = agent.request(
+            "POST", f"/v2/local/target-state?apikey={device.state['api_secret']}", {"local": {"apps": {}}})
+        self.assertEqual(refused.status, 400)
+        device.config["RESIN_SUPERVISOR_LOCAL_MODE"] = "1"
+        wait_until(lambda: self.engine.service_containers(self.fleet.id) == {}, "the cloud's app stops")
+        wait_until(
+            lambda: any(row.get("report") == {device.uuid: {}} for row in self.stand_in.seen("state-patch")),
+            "an empty report says so")
+        seen = len(self.stand_in.seen("state-patch"))
+        self.assertEqual(agent.post_target(app(local_service("bench"))).status, 200)
+        wait_until(lambda: "bench" in self.engine.service_containers(1), "the local app runs")
+        device.config["RESIN_SUPERVISOR_LOCAL_MODE"] = "0"
+        self.wait_for_containers(agent, "main")
+        wait_until(lambda: self.engine.service_containers(1) == {}, "the local app is gone")
+        wait_until(
+            lambda: any("apps" in row["report"][device.uuid] for row in self.stand_in.seen("state-patch")[seen:]
+                        if row.get("report")), "apps are reported again")
+        for row in self.stand_in.seen("state-patch"):
+            self.assertEqual(row["status"], 200, row)
+
+
+class Membership(CloudTest):
+    def write(self, agent, config):
+        path = agent.config + ".new"
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(config, file)
+        os.rename(path, agent.config)
+
+    def test_a_device_joins_and_leaves_by_its_config_json_without_a_restart(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent = self.agent(config="{}")
+        self.stand_in.device_address = ("127.0.0.1", agent.port)
+        self.assertEqual(agent.status()["appState"], "applied")
+        process = agent.process.pid
+        config = self.config_of(agent)
+        self.write(agent, {**config, **self.config()})
+        device = self.device(agent)
+        self.assertEqual(device.uuid, config["uuid"])
+        self.wait_for_report(device, release, "main")
+        self.assertEqual(agent.get("/v2/state/status").status, 401)
+
+        config = self.config_of(agent)
+        for name in ("apiEndpoint", "apiKey", "deviceApiKey", "deviceId", "registered_at", "applicationId"):
+            config.pop(name, None)
+        self.write(agent, config)
+        wait_until(lambda: agent.get("/v2/state/status").status == 200, "no key is needed any more")
+        seen = len(self.stand_in.seen("state-get"))
+        self.assertEqual(agent.post_target(app(local_service("bench"))).status, 200)
+        wait_until(lambda: "bench" in self.engine.service_containers(1), "a local app runs")
+        self.assertEqual(len(self.stand_in.seen("state-get")), seen)
+        self.assertEqual((agent.process.pid, agent.process.poll()), (process, None))
