@@ -33,6 +33,7 @@ struct FirstContact {
     current[DeviceVariable.vpnControl] = "true"
     for (name, value) in current.sorted(by: { $0.key < $1.key }) where known[name] == nil {
       let variable = DeviceVariable.table.first { $0.name == name }
+      if value.isEmpty { continue }
       if let variable, variable.isEqual(value, variable.defaultText) { continue }
       let answer = try await client.send(
         "POST", CloudAddress.resolve("/v7/device_config_variable", on: client.base), key: client.deviceKey,

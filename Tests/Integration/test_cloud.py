@@ -204,7 +204,7 @@ class Faults(CloudTest):
         self.wait_for_report(device, release, "main")
         self.stand_in.stop()
         wait_until(lambda: "Target state poll failed" in agent.log, "it notices")
-        self.assertEqual(agent.get("/v1/healthy").text, "OK")
+        self.assertEqual(agent.get("/v1/healthy").status, 200)
         agent.kill()
         agent.start()
         self.assertEqual(self.wait_for_containers(agent, "main")["main"]["Id"], container)
