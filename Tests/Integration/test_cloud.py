@@ -341,7 +341,10 @@ class LocalMode(CloudTest):
             lambda: any(row.get("report") == {device.uuid: {}} for row in self.stand_in.seen("state-patch")),
             "an empty report says so")
         seen = len(self.stand_in.seen("state-patch"))
-        self.assertEqual(agent.post_target(app(local_service("bench"))).status, 200)
+        # As the command line tool does: what it got, with other apps.
+        target = agent.get("/v2/local/target-state").json["state"]["local"]
+        target["apps"] = app(local_service("bench"))
+        self.assertEqual(agent.request("POST", "/v2/local/target-state", {"local": target}).status, 200)
         wait_until(lambda: "bench" in self.engine.service_containers(1), "the local app runs")
         device.config["RESIN_SUPERVISOR_LOCAL_MODE"] = "0"
         self.wait_for_containers(agent, "main")
