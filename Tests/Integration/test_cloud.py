@@ -166,7 +166,7 @@ class Faults(CloudTest):
         release = self.cloud.add_release(self.fleet, {"main": service()})
         agent, device = self.provisioned_agent()
         self.wait_for_report(device, release, "main")
-        self.assertTrue(all(fault.count == 0 for fault in self.stand_in.faults.list))
+        wait_until(lambda: all(fault.count == 0 for fault in self.stand_in.faults.list), "every fault has been met", seconds=90)
 
     def test_a_cloud_that_refuses_apps_still_gets_the_rest_and_the_cause_is_said_once(self):
         # The cloud does not count this release as built: reports that name it are refused as a whole.
