@@ -48,7 +48,8 @@ extension EventLoopTests {
       var fired: [String] = []
       _ = loop.schedule(after: .zero, tolerance: .seconds(60)) { fired.append("tolerant") }
       _ = loop.schedule(after: .zero) { fired.append("strict") }
-      loop.turn(mayWait: false)
+      // Timers of other tests may use up the budget of a turn.
+      for _ in 0..<5 where fired.count < 2 { loop.turn(mayWait: false) }
       #expect(fired == ["strict", "tolerant"])
     }
 

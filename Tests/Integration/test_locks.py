@@ -166,6 +166,8 @@ class Locks(DeviceTest):
     def test_locks_that_a_killed_agent_left_are_let_go_when_nothing_is_to_be_done(self):
         agent = self.begin()
         self.held(agent)
+        # One that is only stopped would count as stopped by its user.
+        wait_until(lambda: "one" not in self.engine.service_containers(1), "the container is gone")
         agent.kill()
         agent.start()
         agent.post_target(self.target(1))
