@@ -89,6 +89,7 @@ def main():
     if options.count:
         with open(options.count, "w", encoding="utf-8") as file:
             file.write(f"{passed} {failed}\n")
+            file.writelines(f"FAILED {name}\n" for name in sorted(result.failed))
     print(f"integration: {passed} passed, {failed} failed", flush=True)
     return 0 if failed == 0 and passed > 0 else 1
 

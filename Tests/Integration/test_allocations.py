@@ -8,8 +8,9 @@ import struct
 from harness import ROOT, DeviceTest, app, run, service, wait_until
 
 REQUESTS = 500
-# Timers and engine events may fall into the measured time; one allocation a request may not.
+# Timers and engine events may fall into a measured time; one allocation a request falls into each of them.
 ELSEWHERE_LIMIT = REQUESTS // 10
+ROUNDS = 5
 
 
 class Allocations(DeviceTest):
@@ -25,7 +26,8 @@ class Allocations(DeviceTest):
             file.write(bytes(mmap.PAGESIZE))
 
     def counted(self, connection, request):
-        """Allocations while the request is made `REQUESTS` times on a kept-alive connection."""
+        """Allocations while the request is made `REQUESTS` times on a kept-alive connection, in the
+        quietest of a few rounds."""
 
         def ask(times):
             for _ in range(times):
@@ -34,11 +36,17 @@ class Allocations(DeviceTest):
                 self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
 
         with open(self.file, "r+b") as file, mmap.mmap(file.fileno(), mmap.PAGESIZE) as memory:
+            def total():
+                return struct.unpack_from("=Q", memory)[0]
+
             ask(50)
-            before = struct.unpack_from("=Q", memory)[0]
-            self.assertGreater(before, 1000, "nothing was counted")
-            ask(REQUESTS)
-            return struct.unpack_from("=Q", memory)[0] - before
+            self.assertGreater(total(), 1000, "nothing was counted")
+            rounds = []
+            while len(rounds) < ROUNDS and min(rounds, default=REQUESTS) >= ELSEWHERE_LIMIT:
+                before = total()
+                ask(REQUESTS)
+                rounds.append(total() - before)
+            return min(rounds)
 
     def test_ping_allocates_nothing(self):
         agent = self.agent(environment={"LD_PRELOAD": self.library, "ALLOCATION_COUNTER": self.file,
@@ -53,6 +61,7 @@ class Allocations(DeviceTest):
                                         "LOG_LEVEL": "info"})
         self.assertEqual(agent.post_target(app(service("a"))).status, 200)
         self.wait_for_services(agent, "a")
+        wait_until(lambda: "The target state is reached" in agent.log, "the agent has settled")
         with agent.connect() as connection:
             counted = self.counted(connection, b"GET /v2/state/status HTTP/1.1\r\nHost: a\r\n\r\n")
         self.assertLess(counted, ELSEWHERE_LIMIT)
