@@ -14,6 +14,7 @@ let package = Package(
         .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
         .enableUpcomingFeature("InferIsolatedConformances"),
         .enableUpcomingFeature("MemberImportVisibility"),
-      ])
+      ]),
+    .executableTarget(name: "journal-loop", linkerSettings: [.linkedLibrary("systemd")]),
   ]
 )

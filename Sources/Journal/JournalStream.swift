@@ -7,6 +7,10 @@ import EventLoop
 /// at as many entries as one turn of the loop may cost, and lets the loop have a turn in between.
 /// Nothing is queued: what was not asked for is still in the journal. At the end a following stream
 /// sleeps until the journal changes; others end.
+///
+/// journald tells of an entry by a timer of 250 ms with an accuracy of as much again, and `journalctl --follow`
+/// has it then. Entries seldom come alone: for a while after each, a following stream looks for the next one
+/// without being told, which is a read of mapped memory. Where nothing is written nothing looks.
 public final class JournalStream {
   /// A piece is handed on when it has grown to this size.
   static let pieceBytes = 64 * 1024
@@ -14,6 +18,12 @@ public final class JournalStream {
   static let entriesPerTurn = 512
   /// `journalctl --follow` without `--lines`.
   static let followedCount = 10
+
+  /// How long after an entry the next one is looked for, and how often: first, and then.
+  static let attention = Duration.seconds(1)
+  static let closeAttention = Duration.milliseconds(250)
+  static let closeLook = Duration.milliseconds(10)
+  static let look = Duration.milliseconds(40)
 
   private enum Phase { case seeking, counting(left: Int), reading, ended }
 
@@ -31,6 +41,8 @@ public final class JournalStream {
   private var turn = MonotonicTime(nanoseconds: 0)
   private var waiter: CheckedContinuation<Void, Never>?
   private var isChanged = false
+  private var timer: LoopTimer?
+  private var lastEntry: MonotonicTime?
 
   /// Entries that could not be read so far.
   public var lost: Int { reader.lost }
@@ -63,6 +75,8 @@ public final class JournalStream {
   /// Lets go of the journal. A waiting `next()` returns nil.
   public func close() {
     phase = .ended
+    timer?.cancel()
+    timer = nil
     reader.close()
     waiter.take()?.resume()
   }
@@ -95,6 +109,7 @@ public final class JournalStream {
 
   private func change() async {
     isWaited = true
+    scheduleLook()
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
         if Task.isCancelled { return continuation.resume() }
@@ -103,6 +118,15 @@ public final class JournalStream {
     } onCancel: {
       Task { @MainActor in self.waiter.take()?.resume() }
     }
+  }
+
+  private func scheduleLook() {
+    guard let lastEntry else { return }
+    let age = EventLoop.shared.now - lastEntry
+    guard age < Self.attention else { return }
+    let delay = age < Self.closeAttention ? Self.closeLook : Self.look
+    if let timer { return timer.restart(after: delay) }
+    timer = EventLoop.shared.schedule(after: delay) { [unowned self] in changed() }
   }
 
   private func changed() {
@@ -139,6 +163,7 @@ public final class JournalStream {
     }
     if let test, !test.accepts(reader) { return }
     if !writer.write(reader.journal) { reader.noteUnreadable() }
+    if isWaited { lastEntry = EventLoop.shared.now }
     shown += 1
   }
 

@@ -5,14 +5,17 @@ final class AgentProcess {
   let port: Int
   private let setting: Setting
   private let directory: URL
+  private let more: [String]
   private(set) var identifier: pid_t = 0
 
   /// - Parameters:
   ///   - name: names the directory; a name used before finds that agent's state again.
   ///   - port: below the kernel's range of ephemeral ports: a client that tries one of those before the server
   ///     listens can be given that very port and connect to itself.
-  init(_ setting: Setting, name: String, port: Int) throws {
+  ///   - more: further arguments of the agent.
+  init(_ setting: Setting, name: String, port: Int, more: [String] = []) throws {
     self.setting = setting
+    self.more = more
     self.port = port
     directory = setting.directory.appending(path: name)
     for part in ["boot", "state", "data", "host/tmp"] {
@@ -31,7 +34,7 @@ final class AgentProcess {
       setting.binary, "--host-root", path("host"), "--boot", path("boot"), "--state", path("state"),
       "--data", path("data"), "--config", path("boot/config.json"), "--database", path("database.sqlite"),
       "--engine", setting.engine, "--listen", "127.0.0.1:\(port)",
-    ]
+    ] + more
   }
 
   /// Starts it and waits for its first answer.
@@ -104,6 +107,16 @@ final class AgentProcess {
     let fields = text.split(separator: ")").last?.split(separator: " ") ?? []
     guard fields.count > 12, let user = Double(fields[11]), let system = Double(fields[12]) else { return 0 }
     return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
+  }
+
+  /// Pages that belong to it alone (proc(5), smaps_rollup).
+  var anonymousKiB: Int {
+    get throws { try procFields("/proc/\(identifier)/smaps_rollup")["Anonymous"] ?? 0 }
+  }
+
+  /// How often it gave up the processor by itself: it has one thread (proc(5), status).
+  var waits: Int {
+    get throws { try procFields("/proc/\(identifier)/status")["voluntary_ctxt_switches"] ?? 0 }
   }
 
   var logTail: String {

@@ -24,8 +24,8 @@ struct FootprintSuite {
     sleep(UInt32(setting.idleSeconds))
     let seconds = begin.duration(to: .now) / .seconds(1)
     let after = try wakeUps(agent.identifier)
-    let memory = try fields("/proc/\(agent.identifier)/smaps_rollup")
-    let status = try fields("/proc/\(agent.identifier)/status")
+    let memory = try procFields("/proc/\(agent.identifier)/smaps_rollup")
+    let status = try procFields("/proc/\(agent.identifier)/status")
     guard let threads = status["Threads"], let anonymous = memory["Anonymous"], let pss = memory["Pss"],
       let rss = memory["Rss"]
     else { throw Failure("/proc/\(agent.identifier) lacks a field") }
@@ -38,22 +38,13 @@ struct FootprintSuite {
   private func wakeUps(_ process: pid_t) throws -> Int {
     var sum = 0
     for thread in try FileManager.default.contentsOfDirectory(atPath: "/proc/\(process)/task") {
-      guard let count = try fields("/proc/\(process)/task/\(thread)/status")["voluntary_ctxt_switches"] else {
+      guard let count = try procFields("/proc/\(process)/task/\(thread)/status")["voluntary_ctxt_switches"]
+      else {
         throw Failure("/proc/\(process)/task/\(thread)/status has no voluntary_ctxt_switches")
       }
       sum += count
     }
     return sum
-  }
-
-  /// Lines `Name:  number unit` of a file of /proc.
-  private func fields(_ path: String) throws -> [String: Int] {
-    var fields: [String: Int] = [:]
-    for line in try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n") {
-      let words = line.split { $0 == ":" || $0 == " " || $0 == "\t" }
-      if words.count > 1, let number = Int(words[1]) { fields[String(words[0])] = number }
-    }
-    return fields
   }
 }
 

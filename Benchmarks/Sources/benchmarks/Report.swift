@@ -8,6 +8,7 @@ nonisolated struct Report: Codable {
   var startMilliseconds: [Double]?
   var apply: ApplyTimes?
   var update: UpdateFigures?
+  var journal: JournalFigures?
 
   struct Machine: Codable {
     var date: String
@@ -114,6 +115,7 @@ nonisolated struct Report: Codable {
         "processor of the agent while \(UpdateSuite.apps * UpdateSuite.servicesPerApp) services are made anew, %",
         Self.number(share), "≤ 5", share <= 5)
     }
+    if let journal { for row in journal.rows { line(row.name, row.measured, row.limit, row.holds) } }
     return lines
   }
 
