@@ -77,7 +77,7 @@ extension StateEngine {
     } catch {
       outcome.failure = error.description
     }
-    logger.error("\(event.humanName) failed: \(outcome.failure ?? "")")
+    host.report(event, text: "\(event.humanName) failed: \(outcome.failure ?? "")", isError: true)
     isShuttingDown = false
     onShutdown(false)
     wake.set()

@@ -24,8 +24,8 @@ class Documentation(DeviceTest):
             answers[route] = api_examples.call(api_examples.curl_line(route), agent, global_key(agent) or "")
             if route in ("POST /v1/reboot", "POST /v1/shutdown"):
                 # There is no system here to go down: the agent goes on.
-                wait_until(lambda: "failed" in agent.log.rpartition("Reboot" if "reboot" in route else "Shutting")[2],
-                           "the system has refused")
+                event = "Rebooting" if "reboot" in route else "Shutting down"
+                wait_until(lambda: f"{event} failed" in agent.log, "the system has refused")
         if os.environ.get("API_DOCS") == "write":
             with open(api_examples.PAGE, "w", encoding="utf-8") as file:
                 file.write(api_examples.page(answers))

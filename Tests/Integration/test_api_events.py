@@ -85,7 +85,8 @@ class Events(DeviceTest):
         reasons = {row["step"]: row["reason"] for row in decisions}
         self.assertIn("environment", reasons["kill"], decisions)
         removed = [event for event in events if event["event"] == "service" and event["data"]["status"] == "removed"]
-        self.assertEqual([event["data"]["service"] for event in removed], ["main"])
+        # Once more when the engine was seen in the middle of it.
+        self.assertEqual({event["data"]["service"] for event in removed}, {"main"})
         # From the middle: the rest, the same. By header as browsers do, and by query.
         middle = events[len(events) // 2]
         rest = [event for event in events if number(event) > number(middle)]
