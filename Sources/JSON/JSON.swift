@@ -109,7 +109,7 @@ public nonisolated struct JSONObject: Sendable {
     var value: JSON
   }
 
-  private static let indexThreshold = 16
+  private static let indexThreshold = 32
 
   public init() {}
 
@@ -203,7 +203,7 @@ nonisolated extension JSON {
   }
   public var arrayValue: [JSON]? { if case .array(let value) = self { value } else { nil } }
   public var objectValue: JSONObject? { if case .object(let value) = self { value } else { nil } }
-  public var isNull: Bool { self == .null }
+  public var isNull: Bool { if case .null = self { true } else { false } }
 
   /// The member of an object; nil for every other kind of value.
   public subscript(key: String) -> JSON? { objectValue?[key] }

@@ -45,7 +45,7 @@ nonisolated struct Composition {
   }
 
   /// Notes the members of an object that are not used.
-  mutating func noteOthers(than used: Set<String>, in members: JSONObject, of key: String) {
+  mutating func noteOthers(than used: [String], in members: JSONObject, of key: String) {
     for (name, value) in members where !value.isNull && !used.contains(Self.camelCase(name)) {
       note("Ignoring unsupported field \(Self.camelCase(name)) of \(key)")
     }
@@ -139,6 +139,7 @@ nonisolated struct Composition {
   /// `mem_limit`, `mem-limit`, `memLimit` and `Mem Limit` are one key. Letters are those of ASCII;
   /// other characters pass as they are.
   static func camelCase(_ key: String) -> String {
+    if key.utf8.allSatisfy({ (0x61...0x7A).contains($0) }) { return key }
     let bytes = Array(key.utf8)
     func isLower(_ byte: UInt8) -> Bool { (0x61...0x7A).contains(byte) || byte >= 0x80 }
     func isUpper(_ byte: UInt8) -> Bool { (0x41...0x5A).contains(byte) }

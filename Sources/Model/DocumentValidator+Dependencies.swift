@@ -3,12 +3,15 @@ import JSON
 // What a document may not ask for because it could never be done: services that wait for each other.
 // These rules are not the reference's, which waits for ever (target-state 10, D15).
 nonisolated extension DocumentValidator {
+  /// Of the two keys that are looked for, `dependsOn` in any spelling is the shorter one.
+  private static let shortestKey = 9
+
   mutating func checkDependencies(of release: TargetRelease, at path: Path) {
     var dependencies: [(service: String, dependsOn: [String])] = []
     for service in release.services {
       let path = path / service.name / "composition"
       var relevant = JSONObject()
-      for (key, value) in service.composition {
+      for (key, value) in service.composition where key.utf8.count >= Self.shortestKey {
         let name = Composition.camelCase(key)
         guard name == "dependsOn" || name == "networkMode" else { continue }
         relevant[key] = value

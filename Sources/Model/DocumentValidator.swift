@@ -7,6 +7,10 @@ import JSON
 nonisolated struct DocumentValidator {
   private(set) var errors: [String] = []
 
+  private static let serviceKeys: Set<String> = [
+    "id", "image_id", "image", "environment", "labels", "running", "contract", "composition",
+  ]
+
   /// Where in the document the walk is.
   struct Path {
     var text: String
@@ -107,10 +111,7 @@ nonisolated struct DocumentValidator {
     if let value = members["composition"] {
       service.composition = object(value, at: path / "composition", "object")
     }
-    let known: Set<String> = [
-      "id", "image_id", "image", "environment", "labels", "running", "contract", "composition",
-    ]
-    for (key, value) in members where !known.contains(key) { service.otherFields[key] = value }
+    for (key, value) in members where !Self.serviceKeys.contains(key) { service.otherFields[key] = value }
     return service
   }
 }

@@ -10,7 +10,8 @@ public nonisolated struct ImageReference: Sendable, Hashable {
   public let digest: String?
 
   public init(parsing text: String) throws(ModelError) {
-    guard !text.isEmpty, !text.contains(where: \.isWhitespace) else {
+    let isPlain = text.utf8.allSatisfy { (0x21...0x7E).contains($0) }
+    guard !text.isEmpty, isPlain || !text.contains(where: \.isWhitespace) else {
       throw ModelError("Could not parse the image: \(text)")
     }
     let malformed = ModelError(

@@ -8,9 +8,12 @@ nonisolated extension ServiceMapping {
     var environment = ServiceConfig.environmentMap(image?.env ?? [])
     environment.merge(agentEnvironment) { $1 }
     for (name, value) in composition.map("environment") {
-      // What stands before the first `=` is the name, as the engine will read it.
-      let entry = ServiceConfig.environmentMap(["\(name)=\(value)"])
-      environment.merge(entry) { $1 }
+      if name.utf8.contains(UInt8(ascii: "=")) {
+        // What stands before the first `=` is the name, as the engine will read it.
+        environment.merge(ServiceConfig.environmentMap(["\(name)=\(value)"])) { $1 }
+      } else {
+        environment[name] = value
+      }
     }
     environment.merge(service.environment) { $1 }
     environment["BALENA_DEVICE_NAME_AT_INIT"] = nil

@@ -2,7 +2,7 @@ import JSON
 
 // Volumes of a service, in every form (target-state 3.7).
 nonisolated extension ServiceMapping {
-  /// The image's, the composition's, then the agent's own two.
+  /// The image's, the composition's, then the agent's own two; the same one may be there twice.
   mutating func mapVolumes() throws(ModelError) -> [VolumeMount] {
     var volumes: [VolumeMount] = (image?.volumes ?? []).map { .anonymous($0) }
     if let value = composition["volumes"] {
@@ -17,8 +17,7 @@ nonisolated extension ServiceMapping {
     let directory = "/tmp/balena-supervisor/services/\(app.appId)/\(service.name)"
     volumes.append(.bind(directory + ":/tmp/resin"))
     volumes.append(.bind(directory + ":/tmp/balena"))
-    var seen: Set<VolumeMount> = []
-    return volumes.filter { seen.insert($0).inserted }
+    return volumes
   }
 
   private mutating func mapVolume(_ entry: JSON) -> VolumeMount? {
@@ -55,6 +54,8 @@ nonisolated extension ServiceMapping {
   }
 
   static func trimmed(_ text: Substring) -> String {
+    func isPlain(_ byte: UInt8?) -> Bool { byte.map { (0x21...0x7E).contains($0) } ?? true }
+    if isPlain(text.utf8.first), isPlain(text.utf8.last) { return String(text) }
     var text = text.drop(while: \.isWhitespace)
     while text.last?.isWhitespace == true { text.removeLast() }
     return String(text)
