@@ -52,9 +52,10 @@ lint: ## Check the format of the sources
 format: ## Format the sources
 	$(SWIFT) format --in-place --recursive $(wildcard $(LINTED))
 
-bench: ## Measure request latency and footprint; results in Benchmarks/results
+bench: ## Measure mapping, request latency and footprint; results in Benchmarks/results
 	@scripts/install-dependencies build run bench
 	@$(MAKE) --no-print-directory build
+	@scripts/benchmark-mapping
 	@scripts/run-benchmarks $(STRIPPED)
 
 fuzz: ## Fuzz what reads bytes from outside; FUZZ_SECONDS for each target (60)

@@ -7,17 +7,19 @@ enum BenchmarkDocument {
     deviceUuid: "d", deviceType: "raspberrypi4-64", deviceArch: "aarch64", osVersion: "balenaOS 6.1.2",
     hostName: "device")
 
-  static let images = Dictionary(
-    uniqueKeysWithValues: (0..<100).map { number in
-      (
-        "registry.example/app/service-\(number):latest",
-        ImageInfo(
-          id: "sha256:\(number)", cmd: ["node", "app.js"], entrypoint: ["/usr/bin/entry.sh"],
-          env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "NODE_VERSION=20.1.0"],
-          labels: ["io.balena.architecture": "aarch64", "io.balena.qemu.version": "7.0.0"],
-          workingDir: "/usr/src/app", volumes: ["/cache"])
-      )
-    })
+  static let images: ImageFacts = {
+    var facts = ImageFacts()
+    for number in 0..<100 {
+      let id = "sha256:\(number)"
+      facts.ids["registry.example/app/service-\(number):latest"] = id
+      facts.infos[id] = ImageInfo(
+        id: id, cmd: ["node", "app.js"], entrypoint: ["/usr/bin/entry.sh"],
+        env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "NODE_VERSION=20.1.0"],
+        labels: ["io.balena.architecture": "aarch64", "io.balena.qemu.version": "7.0.0"],
+        workingDir: "/usr/src/app", volumes: ["/cache"])
+    }
+    return facts
+  }()
 
   static func make(services count: Int) -> [UInt8] {
     var services = JSONObject()

@@ -67,7 +67,7 @@ extension DeviceAPI {
   private func applicationsState(_ caller: Caller) -> Response {
     var apps = JSONObject()
     for app in engine.report.applicationStates(covers: caller.covers) {
-      let releaseId = engine.storedTarget.first { $0.appId == app.appId }?.release?.id
+      let releaseId = engine.storedTarget.first { $0.appId == app.appId }?.wantedReleaseId
       var services = JSONObject()
       for service in app.services {
         services[service.service] = [
@@ -95,7 +95,8 @@ extension DeviceAPI {
       return .failure("Unable to retrieve state for application ID: \(appId)", status: 500)
     }
     let isKnown =
-      engine.targetApps.contains { $0.appId == appId } || engine.currentApps.contains { $0.appId == appId }
+      engine.targetOutlines.contains { $0.appId == appId }
+      || engine.currentApps.contains { $0.appId == appId }
     // An app that the key does not cover looks like one that does not exist.
     guard isKnown, request.caller.covers(appId) else {
       return .failure("Application ID does not exist: \(appId)", status: 409)

@@ -13,14 +13,14 @@ extension TargetStore {
   /// Apps to enforce (target-state 1.7). An app whose row cannot be read carries its problem, so that it
   /// neither stops the others nor counts as gone from the target. Of two apps with one id the last counts.
   public func targetApps(source: String) throws(DatabaseError) -> [TargetApp] {
+    try targetRows(source: source).map(TargetApp.init(reading:))
+  }
+
+  /// The rows of `targetApps`.
+  public func targetRows(source: String) throws(DatabaseError) -> [StoredTargetApp] {
     let rows = try apps(source: source)
     let last = Dictionary(rows.enumerated().map { ($1.appId, $0) }) { $1 }
-    return rows.enumerated().filter { last[$1.appId] == $0 }.map { _, row in
-      let stored = StoredTargetApp(row)
-      do throws(ModelError) { return try TargetApp(stored: stored) } catch {
-        return TargetApp(unreadable: stored, because: error)
-      }
-    }
+    return rows.enumerated().filter { last[$1.appId] == $0 }.map { StoredTargetApp($1) }
   }
 }
 

@@ -55,7 +55,7 @@ extension StateEngine {
 
   /// By app id.
   public var explanations: [AppExplanation] {
-    let targets = Dictionary(targetApps.map { ($0.appId, $0) }) { first, _ in first }
+    let targets = Dictionary(targetOutlines.map { ($0.appId, $0) }) { first, _ in first }
     let currents = Dictionary(currentApps.map { ($0.appId, $0) }) { first, _ in first }
     return Set(targets.keys).union(currents.keys).sorted().map { appId in
       let progress = plan.apps[appId]

@@ -21,7 +21,7 @@ extension StateEngine {
     }
     return StatusReport(
       images: ImageReport.list(available: images.inventory.availableRows, tasks: tasks),
-      containers: containers, targets: targetApps)
+      containers: containers, targets: targetOutlines)
   }
 }
 

@@ -9,7 +9,7 @@ extension StateEngine {
   public var failedUpdates: [FailedUpdate] { trials.failedUpdates }
 
   /// - Returns: what is known of containers whose predecessor is kept.
-  func judgeTrials(at now: MonotonicTime) -> [String: Proof] {
+  func judgeTrials(of targetApps: [App], at now: MonotonicTime) -> [String: Proof] {
     var targets: [CurrentState.ServiceKey: Service] = [:]
     for service in targetApps.flatMap(\.services) where service.wantsProof {
       targets[CurrentState.ServiceKey(appId: service.appId, service: service.name)] = service

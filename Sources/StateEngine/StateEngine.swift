@@ -26,9 +26,8 @@ public final class StateEngine {
 
   /// What to do and what each app waits for, as of the last look.
   public internal(set) var plan = Plan()
-  /// The target as it was last mapped, host apps and the agent's own included.
-  public private(set) var targetApps: [App] = []
-  public private(set) var storedTarget: [TargetApp] = []
+  /// The rows of the target, host apps and the agent's own included.
+  public private(set) var storedTarget: [StoredTargetApp] = []
   public internal(set) var commits: [Int: String] = [:]
   /// Why the engine cannot be used; nil when it can.
   public private(set) var engineProblem: String?
@@ -48,7 +47,7 @@ public final class StateEngine {
 
   let executor: StepExecutor
   let engine: EngineClient
-  private let target: TargetBuilder
+  let target: TargetBuilder
   let logger: Logger
   weak var host: (any StateEngineHost)?
 
@@ -144,6 +143,13 @@ public final class StateEngine {
     }
   }
 
+  /// The target as it was last mapped, host apps and the agent's own included. Mapping takes a while:
+  /// `targetOutlines` are always there.
+  public var targetApps: [App] { target.apps }
+
+  /// What is needed of `targetApps` at any time.
+  public var targetOutlines: [TargetOutline] { target.outlines }
+
   /// Looks again at target and current state.
   ///
   /// - Parameters:
@@ -174,7 +180,7 @@ public final class StateEngine {
     do throws(DatabaseError) {
       isTargetSet = try store.targets.isSet()
       storedTarget =
-        isTargetSet ? try store.targets.targetApps(source: host.targetSource) : []
+        isTargetSet ? try store.targets.targetRows(source: host.targetSource) : []
       commits = try store.commits.all()
     } catch {
       logger.error("Cannot read the target state: \(error)")
@@ -233,6 +239,7 @@ public final class StateEngine {
       } catch {
         noteEngineProblem(error)
       }
+      if inFlight.isEmpty, intermediate.isEmpty { target.letGo() }
       let waiters = lookWaiters
       lookWaiters = []
       for waiter in waiters { waiter.resume() }
@@ -273,7 +280,6 @@ public final class StateEngine {
         inventory: images.inventory, apiKey: host.supervisorAPIKey)
     } while current.hasOwnChanges || current.isStale && rounds < Self.readingLimit
     guard !isShuttingDown else { return }
-    targetApps = target.apps
     for line in target.takeNewProblems() {
       host.report(
         .targetStateRejection, text: "\(SystemEvent.targetStateRejection.humanName): \(line)", isError: true)
@@ -281,8 +287,9 @@ public final class StateEngine {
     guard !isHeld else { return changed() }
 
     let now = MonotonicTime.read()
-    let proofs = judgeTrials(at: now)
-    plan = Planner.plan(input(at: now, proofs: proofs, host: host))
+    let targetApps = target.heldApps()
+    let proofs = judgeTrials(of: targetApps, at: now)
+    plan = Planner.plan(input(at: now, target: targetApps, proofs: proofs, host: host))
     counters.plans += 1
     var started = 0
     for step in plan.steps where begin(step) { started += 1 }
@@ -292,14 +299,14 @@ public final class StateEngine {
   }
 
   private func input(
-    at now: MonotonicTime, proofs: [String: Proof], host: any StateEngineHost
+    at now: MonotonicTime, target: [App], proofs: [String: Proof], host: any StateEngineHost
   ) -> PlannerInput {
     var input = PlannerInput()
     input.current = allCurrentApps
     input.proofs = proofs
     input.failedUpdates = trials.waiting(at: now)
     // Before a target was ever received, what runs is left alone.
-    input.target = isTargetSet ? targetApps : input.current
+    input.target = isTargetSet ? target : input.current
     input.images = images.inventory
     input.downloading = images.downloading
     input.imageBackOff = images.backOff.waiting(at: now)

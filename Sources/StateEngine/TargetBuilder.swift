@@ -1,23 +1,20 @@
 import Database
 import Engine
-import JSON
 import Logging
 import Model
 
 /// Maps the stored target to what the engine would be told, with what is known of its images.
 ///
-/// Mapping is repeated only when something that it depends on has changed: the stored target,
-/// the context of the device, or which image a name stands for.
+/// The target is mapped again when something that it depends on has changed: the stored target, the
+/// context of the device, or which image a name stands for. The values are kept while there is something
+/// to do; see `MappedTarget`.
 final class TargetBuilder {
-  private(set) var apps: [App] = []
-
-  private var targets: [TargetApp] = []
+  private var target = MappedTarget()
   private var infos: [String: ImageInfo] = [:]
   private var builtWith: Key?
   private var loadCount = 0
-  private var notedTexts: Set<String> = []
-  /// Why an app cannot be mapped, by app id.
-  private var problems: [Int: String] = [:]
+  /// Hashes of what was noted.
+  private var notedTexts: Set<Int> = []
   private var newProblems: [String] = []
 
   private let engine: EngineClient
@@ -36,13 +33,22 @@ final class TargetBuilder {
   }
 
   /// Normalised names of all images of the target.
-  private(set) var imageNames: [String] = []
+  var imageNames: [String] { target.imageNames }
 
-  func load(_ apps: [TargetApp]) {
+  /// Of the target as it was last mapped.
+  var outlines: [TargetOutline] { target.outlines }
+
+  /// The target as it was last mapped.
+  var apps: [App] { target.apps }
+
+  /// `apps`, at hand until `letGo`.
+  func heldApps() -> [App] { target.heldApps() }
+
+  func letGo() { target.letGo() }
+
+  func load(_ rows: [StoredTargetApp]) {
     loadCount += 1
-    if apps != targets { problems = [:] }
-    targets = apps
-    imageNames = apps.flatMap(\.imageNames)
+    target.load(rows)
   }
 
   /// - Parameter apiKey: the key of a service that asks for the agent's API.
@@ -66,29 +72,10 @@ final class TargetBuilder {
     }
     let wanted = Set(ids.values)
     infos = infos.filter { wanted.contains($0.key) }
-    let byName = ids.compactMapValues { infos[$0] }
-
-    var context = context
-    for target in targets {
-      for service in target.servicesWithSupervisorApi(images: byName) {
-        context.supervisorApiKeys[.init(appId: target.appId, serviceName: service)] =
-          apiKey(target.appId, service)
-      }
-    }
-    var failed: [Int: String] = [:]
-    apps = targets.map { target in
-      do throws(ModelError) {
-        let (app, notes) = try App.target(from: target, context: context, images: byName)
-        for note in notes { warn(note) }
-        return app
-      } catch {
-        // Not gone from the target: what runs of it stays as it is.
-        failed[target.appId] = "app \(target.name): \(error)"
-        return App.unmapped(target, because: error)
-      }
-    }
-    newProblems += failed.filter { problems[$0.key] != $0.value }.sorted { $0.key < $1.key }.map(\.value)
-    problems = failed
+    let known = target.problems
+    target.map(context: context, images: ImageFacts(ids: ids, infos: infos), apiKey: apiKey, note: warn)
+    newProblems += target.problems.filter { known[$0.key] != $0.value }.sorted { $0.key < $1.key }
+      .map(\.value)
     builtWith = key
   }
 
@@ -100,6 +87,6 @@ final class TargetBuilder {
 
   private func warn(_ text: String) {
     if notedTexts.count > 1000 { notedTexts.removeAll() }
-    if notedTexts.insert(text).inserted { logger.warning("\(text)") }
+    if notedTexts.insert(text.hashValue).inserted { logger.warning("\(text)") }
   }
 }

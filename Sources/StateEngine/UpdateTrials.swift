@@ -35,7 +35,7 @@ struct UpdateTrials {
 
   private struct Failure {
     var update: FailedUpdate
-    var target: TargetApp
+    var target: StoredTargetApp
     var retryAt: MonotonicTime
   }
 
@@ -63,8 +63,8 @@ struct UpdateTrials {
   }
 
   /// A target that changed is tried at once.
-  mutating func forget(unless targets: [TargetApp]) {
-    failures = failures.filter { targets.contains($0.value.target) }
+  mutating func forget(unless targets: [StoredTargetApp]) {
+    failures = failures.filter { failure in targets.contains { $0.means(failure.value.target) } }
   }
 
   /// The app has arrived.
@@ -73,11 +73,11 @@ struct UpdateTrials {
   /// A user stops the container: its end says nothing.
   mutating func accept(_ containerId: String) { accepted.insert(containerId) }
 
-  mutating func fail(_ target: TargetApp, _ reason: String, at now: MonotonicTime) -> FailedUpdate {
+  mutating func fail(_ target: StoredTargetApp, _ reason: String, at now: MonotonicTime) -> FailedUpdate {
     var failure =
       failures[target.appId]
       ?? Failure(
-        update: FailedUpdate(appId: target.appId, commit: target.release?.commit, reason: "", tries: 0),
+        update: FailedUpdate(appId: target.appId, commit: target.commit, reason: "", tries: 0),
         target: target, retryAt: now)
     failure.update.reason = reason
     failure.update.tries += 1

@@ -111,13 +111,15 @@ extension Agent: @MainActor CloudHost {
   public var reportedApps: JSONObject? {
     guard let stateEngine, !stateEngine.storedTarget.isEmpty else { return stateEngine.map { _ in [:] } }
     // Before the first look at the engine it is not known what runs.
-    guard !stateEngine.targetApps.isEmpty else { return Optional.none }
+    guard !stateEngine.targetOutlines.isEmpty else { return Optional.none }
     return Self.reportedApps(
-      stateEngine.report, targets: stateEngine.targetApps, commits: stateEngine.commits)
+      stateEngine.report, targets: stateEngine.targetOutlines, commits: stateEngine.commits)
   }
 
   /// `apps` of the report (cloud 3.1): apps of the target, each with all of its releases.
-  static func reportedApps(_ report: StatusReport, targets: [App], commits: [Int: String]) -> JSONObject {
+  static func reportedApps(_ report: StatusReport, targets: [TargetOutline], commits: [Int: String])
+    -> JSONObject
+  {
     var apps = JSONObject()
     for app in targets {
       guard let uuid = app.uuid else { continue }

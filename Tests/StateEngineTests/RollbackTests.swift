@@ -189,13 +189,15 @@ struct RollbackTests {
 
   @Test func aFailedUpdateWaitsLongerEachTimeAndNotAtAllForAnotherTarget() {
     var trials = UpdateTrials()
-    let target = TargetApp(appId: 1, uuid: uuid(1), name: "app1", source: "local", release: nil)
+    let target = TargetApp(appId: 1, uuid: uuid(1), name: "app1", source: "local", release: nil).stored
     _ = trials.fail(target, "no", at: start)
     #expect(trials.waiting(at: start + .seconds(3599)) == [1: "no"])
     #expect(trials.waiting(at: start + .seconds(3600)).isEmpty)
     #expect(trials.fail(target, "no", at: start).tries == 2)
     #expect(trials.waiting(at: start + .seconds(7199)) == [1: "no"])
-    trials.forget(unless: [TargetApp(appId: 1, uuid: uuid(1), name: "another", source: "local", release: nil)]
+    trials.forget(unless: [
+      TargetApp(appId: 1, uuid: uuid(1), name: "another", source: "local", release: nil).stored
+    ]
     )
     #expect(trials.waiting(at: start).isEmpty)
   }

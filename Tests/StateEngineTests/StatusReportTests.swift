@@ -18,7 +18,7 @@ struct StatusReportTests {
   private func report(
     images: [ImageReport] = [], containers: [Service] = [], targets: [App] = []
   ) -> StatusReport {
-    StatusReport(images: images, containers: containers, targets: targets)
+    StatusReport(images: images, containers: containers, targets: targets.map(TargetOutline.init))
   }
 
   // MARK: - The service list

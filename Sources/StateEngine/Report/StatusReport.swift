@@ -50,12 +50,12 @@ public nonisolated enum UpdateStatus: String, Sendable {
 public nonisolated struct StatusReport: Sendable {
   public let images: [ImageReport]
   public let containers: [Service]
-  public let targets: [App]
+  public let targets: [TargetOutline]
   /// Every service of every release that has an image on the device or is to have one.
   /// A container without an image of ours is not reported.
   public let services: [ServiceReport]
 
-  public init(images: [ImageReport], containers: [Service], targets: [App]) {
+  public init(images: [ImageReport], containers: [Service], targets: [TargetOutline]) {
     self.images = images
     self.containers = containers
     self.targets = targets
@@ -71,7 +71,7 @@ public nonisolated struct StatusReport: Sendable {
   }
 
   private static func join(
-    _ images: [ImageReport], _ containers: [Service], _ targets: [App]
+    _ images: [ImageReport], _ containers: [Service], _ targets: [TargetOutline]
   ) -> [ServiceReport] {
     var entries: [ServiceReport] = []
     var positions: [Key: Int] = [:]
@@ -90,13 +90,15 @@ public nonisolated struct StatusReport: Sendable {
           imageName: image.name, imageId: image.imageId ?? 0, releaseId: image.releaseId ?? 0,
           status: report.status.rawValue, progress: report.progress))
     }
-    for service in targets.filter({ !$0.isRejected }).flatMap(\.services) {
-      let isAgent = AgentApp.includes(appUuid: service.appUuid, service: service.name)
-      add(
-        ServiceReport(
-          appId: service.appId, appUuid: service.appUuid, service: service.name, commit: service.commit,
-          imageName: service.imageName, imageId: service.imageId, releaseId: service.releaseId,
-          status: isAgent ? "Running" : "Downloading", progress: isAgent ? nil : 0))
+    for app in targets where !app.isRejected {
+      for service in app.services {
+        let isAgent = AgentApp.includes(appUuid: app.uuid, service: service.name)
+        add(
+          ServiceReport(
+            appId: app.appId, appUuid: app.uuid, service: service.name, commit: app.commit,
+            imageName: service.imageName, imageId: service.imageId, releaseId: service.releaseId,
+            status: isAgent ? "Running" : "Downloading", progress: isAgent ? nil : 0))
+      }
     }
     for service in containers {
       guard let container = service.container,
