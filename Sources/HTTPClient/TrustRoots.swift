@@ -63,43 +63,12 @@ nonisolated struct TrustRoots {
 
   /// Whether the base64 text is one DER SEQUENCE of exactly the length that it claims (X.690 8.1.3).
   private static func isWholeSequence(_ letters: [UInt8]) -> Bool {
-    guard letters.count % 4 == 0, letters.count >= 8 else { return false }
-    var bytes: [UInt8] = []
-    var padding = 0
-    for at in stride(from: 0, to: letters.count, by: 4) {
-      var group: UInt32 = 0
-      for letter in letters[at..<at + 4] {
-        if letter == UInt8(ascii: "="), at + 4 == letters.count {
-          padding += 1
-          group <<= 6
-        } else if let value = base64Value(letter), padding == 0 {
-          group = group << 6 | value
-        } else {
-          return false
-        }
-      }
-      bytes.append(UInt8(group >> 16 & 255))
-      bytes.append(UInt8(group >> 8 & 255))
-      bytes.append(UInt8(group & 255))
-    }
-    guard padding <= 2 else { return false }
-    bytes.removeLast(padding)
+    guard letters.count % 4 == 0, letters.count >= 8, let bytes = Base64.decode(letters) else { return false }
     guard bytes.count >= 2, bytes[0] == 0x30 else { return false }
     if bytes[1] < 0x80 { return bytes.count == 2 + Int(bytes[1]) }
     let lengthBytes = Int(bytes[1] & 0x7F)
     guard (1...3).contains(lengthBytes), bytes.count > 2 + lengthBytes else { return false }
     let length = bytes[2..<2 + lengthBytes].reduce(0) { $0 << 8 | Int($1) }
     return bytes.count == 2 + lengthBytes + length
-  }
-
-  private static func base64Value(_ letter: UInt8) -> UInt32? {
-    switch letter {
-    case UInt8(ascii: "A")...UInt8(ascii: "Z"): UInt32(letter - UInt8(ascii: "A"))
-    case UInt8(ascii: "a")...UInt8(ascii: "z"): UInt32(letter - UInt8(ascii: "a")) + 26
-    case UInt8(ascii: "0")...UInt8(ascii: "9"): UInt32(letter - UInt8(ascii: "0")) + 52
-    case UInt8(ascii: "+"): 62
-    case UInt8(ascii: "/"): 63
-    default: nil
-    }
   }
 }

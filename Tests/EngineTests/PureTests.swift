@@ -1,3 +1,4 @@
+import HTTPClient
 import JSON
 import TestSupport
 import Testing
@@ -147,17 +148,6 @@ import Testing
     #expect(reference.registry == registry)
   }
 
-  @Test(arguments: [
-    ("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="),
-    ("foobar", "Zm9vYmFy"),
-  ]) func base64IsThatOfTheRFC(text: String, encoded: String) {
-    #expect(Base64.encodeURLSafe(Array(text.utf8)) == encoded)
-  }
-
-  @Test func base64IsSafeInAHeader() {
-    #expect(Base64.encodeURLSafe([0xFB, 0xFF, 0xBF]) == "-_-_")
-  }
-
   @Test func credentialsAreAJSONObject() {
     let password = RegistryCredentials.password(username: "d_1", password: "k", serverAddress: "r:1")
     #expect(
@@ -166,11 +156,6 @@ import Testing
           Array(#"{"username":"d_1","password":"k","serveraddress":"r:1"}"#.utf8)))
     #expect(
       RegistryCredentials.token("t").header == Base64.encodeURLSafe(Array(#"{"registrytoken":"t"}"#.utf8)))
-  }
-
-  @Test func pathsKeepTheirSlashesAndQueriesNothing() {
-    #expect(PercentEncoding.path("host:5000/a b@sha256:0?x#é") == "host:5000/a%20b@sha256:0%3Fx%23%C3%A9")
-    #expect(PercentEncoding.queryValue(#"{"a":["b/c&d"]}"#) == "%7B%22a%22%3A%5B%22b%2Fc%26d%22%5D%7D")
   }
 
   @Test func filtersAreSortedAndEmptyOnesLeftOut() {

@@ -37,9 +37,12 @@ final class DeltaClient {
     from source: ImageReference, to destination: ImageReference, settings: DeltaSettings
   ) async throws(Failure) -> Answer {
     let token = try await token(from: source, to: destination, settings: settings)
+    let names = (
+      source: PercentEncoding.queryValue(source.normalized),
+      destination: PercentEncoding.queryValue(destination.normalized)
+    )
     let url =
-      "\(settings.endpoint)/api/v\(settings.version)/delta"
-      + "?src=\(Self.encode(source.normalized))&dest=\(Self.encode(destination.normalized))"
+      "\(settings.endpoint)/api/v\(settings.version)/delta?src=\(names.source)&dest=\(names.destination)"
     let response = try await send(url, authorization: "Bearer \(token)", settings: settings)
     if response.status == 401 { tokens = [:] }
     return try Self.answer(status: response.status, body: response.body, token: token)
@@ -84,9 +87,9 @@ final class DeltaClient {
   nonisolated static func tokenURL(
     from source: ImageReference, to destination: ImageReference, apiEndpoint: String
   ) -> String {
-    "\(apiEndpoint)/auth/v1/token?service=\(encode(destination.registry ?? ""))"
-      + "&scope=\(encode("repository:\(destination.repository):pull"))"
-      + "&scope=\(encode("repository:\(source.repository):pull"))"
+    "\(apiEndpoint)/auth/v1/token?service=\(PercentEncoding.queryValue(destination.registry ?? ""))"
+      + "&scope=\(PercentEncoding.queryValue("repository:\(destination.repository):pull"))"
+      + "&scope=\(PercentEncoding.queryValue("repository:\(source.repository):pull"))"
   }
 
   // MARK: Requests
@@ -104,22 +107,5 @@ final class DeltaClient {
     } catch {
       throw Failure(message: error.message, isCancellation: error.kind == .cancelled)
     }
-  }
-
-  /// A value in a query (RFC 3986 section 3.4).
-  private nonisolated static func encode(_ text: String) -> String {
-    var output = ""
-    for byte in text.utf8 {
-      switch byte {
-      case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-        UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"),
-        UInt8(ascii: "~"):
-        output.unicodeScalars.append(Unicode.Scalar(byte))
-      default:
-        let digits = String(byte, radix: 16, uppercase: true)
-        output += digits.utf8.count == 1 ? "%0\(digits)" : "%\(digits)"
-      }
-    }
-    return output
   }
 }
