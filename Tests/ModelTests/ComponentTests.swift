@@ -448,7 +448,11 @@ private nonisolated func app(
 
   @Test func `a device name with a line break is refused at creation`() throws {
     let service = try Fixture.service([:]).service
-    #expect(throws: ModelError.self) { try service.createRequest(containerIds: [:], deviceName: "a\r\nb") }
+    let text =
+      "The device name contains a newline, which is unsupported by balena. Please fix the device name"
+    #expect(throws: ModelError(text)) {
+      try service.createRequest(containerIds: [:], deviceName: "a\r\nb")
+    }
   }
 
   @Test func `a shared network needs the other service's container`() throws {
@@ -458,16 +462,20 @@ private nonisolated func app(
     }
   }
 
-  @Test(
-    arguments: [
-      ["ports": ["x"]], ["stop_grace_period": "soon"], ["healthcheck": ["interval": "x"]], ["devices": [1]],
-      ["volumes": "data:/data"], ["image": "a b"],
-    ] as [JSON])
-  func `what cannot be understood is an error that names service and key`(composition: JSON) {
-    let error = #expect(throws: ModelError.self) { try Fixture.service(["composition": composition]) }
-    let key = Composition.camelCase(composition.objectValue?.keys.first ?? "")
-    #expect(error?.message.contains("(\(key)") == true)
-    #expect(error?.message.hasSuffix(" of service web)") == true)
+  @Test(arguments: Fixture.goldenCases("unmappable.json"))
+  func `what cannot be understood is an error that names service and key`(golden: GoldenCase) throws {
+    let text = try #require(golden.json["error"]?.stringValue)
+    #expect(throws: ModelError(text)) { try Fixture.service(golden.json) }
+  }
+
+  @Test func `an app without an id cannot be mapped`() {
+    let service = TargetService(name: "web", serviceId: 1, imageId: 1, image: "web")
+    let app = TargetApp(
+      appId: 0, uuid: "u", name: "n", source: "local",
+      release: TargetRelease(commit: "c", id: 1, services: [service]))
+    #expect(throws: ModelError("No app id for service")) {
+      try App.target(from: app, context: Fixture.context, images: [:])
+    }
   }
 
   @Test func `an app that cannot be mapped is rejected and still there`() throws {

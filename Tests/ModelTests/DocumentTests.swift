@@ -113,6 +113,17 @@ import Testing
     }
   }
 
+  @Test(arguments: [[], "x", 5, nil, true] as [JSON])
+  func `a document that is no object is refused`(document: JSON) {
+    let error = #expect(throws: TargetStateError.self) {
+      try TargetStateDocument.parse(v3: document, deviceUuid: Self.uuid, source: "local")
+    }
+    #expect(error?.kind == .invalid)
+    #expect(
+      error?.message
+        == "Invalid target state.\nExpecting TargetState at  but instead got: \(document.serialized())")
+  }
+
   @Test func `a bad image reference is another failure`() throws {
     let document = try Self.document(Self.service + ["image"], "a b")
     #expect(throws: TargetStateError(.failed, "Could not parse the image: a b")) {

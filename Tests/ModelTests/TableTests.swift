@@ -194,9 +194,15 @@ import Testing
     #expect(try ImageReference(parsing: "library/a").registry == nil)
   }
 
-  @Test(arguments: ["", " ", "a b", "a@sha256:12", "a:", ":1", "r.io/", "a@x"])
-  func `other texts are refused`(text: String) {
-    #expect(throws: ModelError.self) { try ImageReference(parsing: text) }
+  @Test(arguments: ["", " ", "a b"])
+  func `a text that is no name is refused`(text: String) {
+    #expect(throws: ModelError("Could not parse the image: \(text)")) { try ImageReference(parsing: text) }
+  }
+
+  @Test(arguments: ["a@sha256:12", "a:", ":1", "r.io/", "a@x"])
+  func `a name of another form is refused`(text: String) {
+    let expected = "Invalid image name, expected [domain.tld/]repo/image[:tag][@digest] format, got: \(text)"
+    #expect(throws: ModelError(expected)) { try ImageReference(parsing: text) }
   }
 
   @Test func `equal digests are the same image under any name`() throws {
