@@ -44,15 +44,15 @@ def journalctl(*arguments):
 def objects(text):
     """Objects one after the other with what stands between them: journalctl's keys have a new order at each run."""
     text = text.decode()
-    found = []
-    while text:
-        begin = text.find("{")
+    found, place = [], 0
+    decoder = json.JSONDecoder()
+    while True:
+        begin = text.find("{", place)
         if begin < 0:
-            return [*found, text]
-        value, end = json.JSONDecoder().raw_decode(text, begin)
-        found += [text[:begin], value]
-        text = text[end:]
-    return found
+            return [*found, text[place:]]
+        value, end = decoder.raw_decode(text, begin)
+        found += [text[place:begin], value]
+        place = end
 
 
 class Journal(DeviceTest):
