@@ -10,7 +10,9 @@ nonisolated struct Migration: Sendable {
   let number: Int
   let script: String
 
-  static let all = [Migration(number: 1, script: firstSchema)]
+  static let all = [
+    Migration(number: 1, script: firstSchema), Migration(number: 2, script: ownStops),
+  ]
 
   static let latest = all.last?.number ?? 0
 
@@ -37,6 +39,10 @@ nonisolated struct Migration: Sendable {
       id INTEGER PRIMARY KEY CHECK (id = 1), fingerprint TEXT NOT NULL);
     """
 
+  private static let ownStops = """
+    CREATE TABLE own_stop (container_id TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID;
+    """
+
   /// Tables and columns that the code reads; a sound file without them is damaged all the same.
   static let expectedColumns: [(table: String, columns: [String])] = [
     ("config", ["key", "value"]),
@@ -59,6 +65,7 @@ nonisolated struct Migration: Sendable {
     ("current_commit", ["app_id", "commit"]),
     ("engine_snapshot", ["id", "snapshot", "taken_at"]),
     ("reference_import", ["id", "fingerprint"]),
+    ("own_stop", ["container_id"]),
   ]
 }
 

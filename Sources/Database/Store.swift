@@ -37,6 +37,7 @@ public final class Store {
   public let keys: APIKeyStore
   public let commits: CommitStore
   public let snapshots: SnapshotStore
+  public let ownStops: OwnStopStore
 
   private var lock: DirectoryLock?
   private let opener: StoreOpener?
@@ -88,6 +89,7 @@ public final class Store {
     keys = try APIKeyStore(connection)
     commits = CommitStore(connection)
     snapshots = SnapshotStore(connection)
+    ownStops = OwnStopStore(connection)
     self.lock = consume lock
     self.opener = opener
   }

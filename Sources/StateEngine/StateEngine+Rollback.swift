@@ -15,7 +15,7 @@ extension StateEngine {
       targets[CurrentState.ServiceKey(appId: service.appId, service: service.name)] = service
     }
     let (proofs, failed) = trials.judge(
-      current: Array(current.services.values), targets: targets, at: now,
+      current: current.services.values.filter { !isEndOurs($0) }, targets: targets, at: now,
       hasEnded: diedContainers.contains)
     for (service, reason) in failed { failTrial(service, reason, at: now) }
     return proofs

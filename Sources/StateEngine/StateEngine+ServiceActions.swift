@@ -47,7 +47,11 @@ extension StateEngine {
     appId: Int, _ selection: ServiceSelection, force: Bool
   ) async throws(ActionError) {
     try await locked(appId, selection, force: force) { (service, _) throws(ActionError) in
-      if let id = service.container?.id { trials.accept(id) }
+      if let id = service.container?.id {
+        trials.accept(id)
+        // From here on it is the user who wants it stopped.
+        forgetOwnStops([id])
+      }
       try await perform(.stop(service), service, "stop-service")
     }
   }
@@ -65,6 +69,7 @@ extension StateEngine {
     appId: Int, _ selection: ServiceSelection, force: Bool
   ) async throws(ActionError) {
     try await locked(appId, selection, force: force) { (service, target) throws(ActionError) in
+      noteOwnStops([PlannedStep(.kill(service), reason: .rule(.requested("restart-service")))])
       // Its error is in the log; what matters is whether the service runs in the end.
       do throws(ActionError) { try await perform(.kill(service), service, "restart-service") } catch {}
       var wanted = target
@@ -136,6 +141,7 @@ extension StateEngine {
       step, appId: service.appId, service: service.name, reason: .rule(.requested(call)))
     decisions.note(planned, at: .read())
     do throws(StepError) { try await executor.execute(planned) } catch { throw ActionError(error) }
+    if case .start(_, let container?) = step { forgetOwnStops([container.id]) }
     changed()
   }
 }

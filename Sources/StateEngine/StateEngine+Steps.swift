@@ -31,6 +31,7 @@ extension StateEngine {
       wake.set()
     }
     inFlight[subject] = InFlight(appId: planned.appId, step: planned.step, since: .read(), task: task)
+    watchForSilence()
     return true
   }
 
@@ -39,6 +40,8 @@ extension StateEngine {
     switch planned.step {
     case .updateCommit(let appId, let commit): commits[appId] = commit
     case .ensureSupervisorNetwork, .ensureExtraFirmwareVolume: deviceDelay.succeed()
+    case .start(_, let container?): forgetOwnStops([container.id])
+    case .restore(let service): forgetOwnStops([service.container?.id].compactMap(\.self))
     default: break
     }
     changed()
@@ -114,6 +117,7 @@ extension StateEngine {
     isSettled = isDone
     if isDone {
       pullsWhenSettled = images.pullCount
+      forgetGoneStops()
       lockConflicts = [:]
       isForced = false
       isUpdateFailed = false
@@ -144,7 +148,7 @@ extension StateEngine {
       appDelays.values.compactMap(\.retryAt)
       + [
         deviceDelay.retryAt, images.backOff.nextRetry(after: now), trials.nextCheck,
-        trials.nextRetry(after: now),
+        trials.nextRetry(after: now), ownStops.nextCheck,
       ]
       .compactMap(\.self)
     guard let next = times.filter({ $0 > now }).min() else { return }

@@ -53,7 +53,8 @@ public final class StateEngine {
 
   let wake = WakeSignal()
   /// When the look that is under way began.
-  private var lookStart: MonotonicTime?
+  private(set) var lookStart: MonotonicTime?
+  var silenceTimer: LoopTimer?
   var wakeTimer: LoopTimer?
   var eventTimer: LoopTimer?
   private var resyncTimer: LoopTimer?
@@ -61,6 +62,7 @@ public final class StateEngine {
   var appDelays: [Int: RetryDelay] = [:]
   var progress = ProgressGuard()
   var trials = UpdateTrials()
+  var ownStops = OwnStops()
   /// By app id: what it was last said to wait for.
   var notedWaits: [Int: [String]] = [:]
   var deviceDelay: RetryDelay
@@ -102,6 +104,8 @@ public final class StateEngine {
     let step: Step
     let since: MonotonicTime
     let task: Task<Void, Never>
+    /// It was said that it takes long.
+    var isSaidToBeLate = false
   }
 
   public init(
@@ -132,6 +136,7 @@ public final class StateEngine {
   /// Begins: listens to the engine and enforces the stored target, if there ever was one.
   public func start() {
     reloadTarget()
+    loadOwnStops()
     tasks.append(Task { await self.run() })
     tasks.append(Task { await self.listen() })
     resyncTimer = EventLoop.shared.schedule(
@@ -227,7 +232,11 @@ public final class StateEngine {
     while !Task.isCancelled {
       await wake.wait()
       lookStart = .read()
-      defer { lookStart = nil }
+      watchForSilence()
+      defer {
+        lookStart = nil
+        endWatchForSilence()
+      }
       do throws(EngineError) {
         try await look()
         if engineProblem != nil {
@@ -253,12 +262,15 @@ public final class StateEngine {
 
   private func noteEngineProblem(_ error: EngineError) {
     let delay = engineDelay.fail(at: .read())
-    if engineProblem != error.message {
-      logger.error("The engine cannot be used: \(error.message)")
-      engineProblem = error.message
-      changed()
-    }
+    noteEngineProblem(error.message)
     wakeAfter(delay)
+  }
+
+  func noteEngineProblem(_ message: String) {
+    guard engineProblem != message else { return }
+    logger.error("The engine cannot be used: \(message)")
+    engineProblem = message
+    changed()
   }
 
   private func look() async throws(EngineError) {
@@ -287,10 +299,12 @@ public final class StateEngine {
     guard !isHeld else { return changed() }
 
     let now = MonotonicTime.read()
+    reviewOwnStops(at: now)
     let targetApps = target.heldApps()
     let proofs = judgeTrials(of: targetApps, at: now)
     plan = Planner.plan(input(at: now, target: targetApps, proofs: proofs, host: host))
     counters.plans += 1
+    noteOwnStops(plan.steps.filter { inFlight[$0.subject] == nil })
     var started = 0
     for step in plan.steps where begin(step) { started += 1 }
     settle(started: started)
@@ -316,6 +330,7 @@ public final class StateEngine {
     input.leftoverLocks = locks.leftovers
     input.commits = commits
     input.handovers = Set(executor.handovers.keys)
+    input.ownStops = ownStops.ids
     input.force = isForced || host.isLockOverridden
     input.keepImages = host.isLocalMode
     input.keepVolumes = host.isLocalMode

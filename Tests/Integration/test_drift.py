@@ -1,4 +1,10 @@
-"""What changes behind the agent's back is put right; what was stopped on purpose stays stopped; rest is rest."""
+"""What changes behind the agent's back is put right; what was stopped on purpose stays stopped; rest is rest.
+
+REST_SECONDS: watch the settled device for so long, and print what it costs.
+"""
+
+import os
+import time
 
 from harness import IMAGE, OTHER_IMAGE, ROOT, DeviceTest, app, required, run, service, wait_until
 
@@ -180,6 +186,24 @@ class Rest(DeviceTest):
         plans, requests = self.METERS
         self.assertEqual(after[plans] - before[plans], 1)
         self.assertLessEqual(after[requests] - before[requests], 2)
+        if "REST_SECONDS" in os.environ:
+            self.watch(agent, float(os.environ["REST_SECONDS"]))
+
+    def watch(self, agent, seconds):
+        """For less than the 15 minutes until everything is read again."""
+        start = self.still(agent)
+        before = self.cost(agent)
+        time.sleep(seconds)
+        after = self.cost(agent)
+        processor, wakes = (after[key] - before[key] for key in ("seconds", "wakes"))
+        print(f"{CROWD} services at rest for {seconds:.0f} s: {processor:.2f} s of processor, {wakes} wake-ups")
+        self.assertEqual(self.meters(agent), start)
+        self.assertLess(processor / seconds, 0.001)
+
+    def cost(self, agent):
+        with open(f"/proc/{agent.process.pid}/schedstat", encoding="utf-8") as file:
+            processor = int(file.read().split()[0]) / 1e9
+        return {"seconds": processor, "wakes": agent.process_status("voluntary_ctxt_switches")}
 
     def still(self, agent):
         """Waits until nothing has moved for twenty looks in a row; returns the meters."""

@@ -196,6 +196,32 @@ class Pulls(ImageTest):
         self.proxy.spoiled.clear()
         self.wait_for_services(agent, "one")
 
+    def test_a_layer_that_is_cut_short_is_not_used_and_fetched_again(self):
+        self.proxy.cut.add("a")
+        agent = self.agent()
+        agent.post_target(app(service("one", image=self.named("a"))))
+        self.wait_for_line(agent, "Failed to download image", self.named("a"), "damaged or incomplete")
+        self.assertIsNone(self.image_id(self.named("a")))
+        self.assertEqual(agent.status()["appState"], "applying")
+        self.proxy.cut.clear()
+        self.wait_for_services(agent, "one")
+
+    def test_an_engine_whose_disk_is_full_costs_one_image_until_there_is_room(self):
+        # What the engine downloads comes here first; the layer is larger than the place.
+        place = f"{self.engine.directory}/data/tmp"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], check=True)
+        mounted = [place]
+        self.addCleanup(lambda: [subprocess.run(["umount", "-l", path], check=True) for path in mounted])
+        agent = self.agent()
+        agent.post_target(app(service("one", image=self.named("a"))) | app(service("two"), app_id=2))
+        self.wait_for_line(agent, f"Failed to download image '{self.named('a')}'", "no space is left for it")
+        self.wait_for_container("two", app_id=2)
+        wait = wait_until(
+            lambda: [row for row in self.waits(agent) if row.get("retryAt")], "the wait is explained")[0]
+        self.assertIn("no space is left for it", wait["reason"])
+        subprocess.run(["umount", "-l", mounted.pop()], check=True)
+        self.wait_for_container("one")
+
     def test_a_registry_that_is_down_is_tried_until_it_is_up(self):
         port = self.proxy.port
         self.proxy.stop()

@@ -66,6 +66,9 @@ struct ConvergenceTests {
         if service.isRunning, container.container?.status == .installed {
           found.append("\(service.name) was not started")
         }
+        if service.isRunning, let id = container.container?.id, device.stranded.contains(id) {
+          found.append("\(service.name) was stopped by the agent alone and does not run")
+        }
         if !service.isRunning, container.isRunning { found.append("\(service.name) runs") }
       }
       let networks = device.networks.filter { $0.appId == app.appId }
@@ -149,9 +152,13 @@ struct ConvergenceTests {
       var device = SimulatedDevice(seed: seed)
       device.failures = 10
       device.delays = 15
-      for _ in 0..<3 {
-        device.target = randomTarget(&device.random)
-        for _ in 0..<20 {
+      var targets: [[App]] = []
+      for _ in 0..<4 {
+        // Now and then back to where it came from, in the middle of the way.
+        let isReturn = device.random.chance(40)
+        targets.append(isReturn ? targets.dropLast().last ?? [] : randomTarget(&device.random))
+        device.target = targets.last ?? []
+        for _ in 0..<Int.random(in: 4...20, using: &device.random) {
           device.round()
           if device.random.chance(25) { device.disturb() }
         }

@@ -43,6 +43,12 @@ struct RollbackTests {
     #expect(Planner.plan(input([exited])).names(of: "a") == ["kill"])
   }
 
+  @Test func aContainerThatTheAgentStoppedOnTheWayIsStillAWayBack() {
+    var input = input([container(of: old, status: .engine("exited"), id: "mine")])
+    input.ownStops = ["mine"]
+    #expect(Planner.plan(input).names(of: "a") == ["setAside"])
+  }
+
   @Test func theNewOneIsStartedBesideIt() {
     #expect(Planner.plan(input([aside(old)])).names(of: "a") == ["start"])
   }

@@ -42,6 +42,38 @@ struct ServiceDecisionTests {
     #expect(plan([container(of: old, status: .engine("exited"))], [old], isLocked: false).steps.isEmpty)
   }
 
+  @Test func anExitedContainerThatTheAgentItselfStoppedIsStartedWithoutALock() {
+    let exited = container(of: old, status: .engine("exited"), id: "mine")
+    let started = plan([exited], [old], isLocked: false) { $0.ownStops = ["mine"] }
+    #expect(started.names == ["start"])
+    #expect(started.steps.first?.reason == .rule(.stoppedByAgent))
+    #expect(plan([exited], [old], isLocked: false) { $0.ownStops = ["other"] }.steps.isEmpty)
+  }
+
+  @Test func aContainerThatTheAgentStoppedIsReplacedWhenTheTargetIsAnotherAndStaysStoppedWhenItShallNotRun() {
+    let exited = container(of: old, status: .engine("exited"), id: "mine")
+    #expect(plan([exited], [new]) { $0.ownStops = ["mine"] }.names == ["kill"])
+    let idle = service("main", image: "one", running: false)
+    #expect(plan([exited], [idle], isLocked: false) { $0.ownStops = ["mine"] }.steps.isEmpty)
+  }
+
+  @Test func aContainerThatTheAgentStoppedIsRenamedAndThenStarted() {
+    let exited = container(of: old, status: .engine("exited"), id: "mine")
+    let next = service("main", image: "one", release: 2)
+    #expect(plan([exited], [next]) { $0.ownStops = ["mine"] }.names == ["updateMetadata"])
+  }
+
+  @Test func anOldContainerOfAHandOverGoesWhenTheNewOneWaitsForANetworkThatBothUse() {
+    var previous = container(of: service("main", image: "one", strategy: .handOver), createdAt: 1)
+    let name = "old_\(previous.containerName)"
+    previous.container?.name = name
+    let next = service("main", image: "two", release: 2, strategy: .handOver)
+    let planned = plan([previous, container(of: next, status: .installed)], [next]) {
+      $0.current[0].networks.append(network("default"))
+    }
+    #expect(planned.names == ["kill"])
+  }
+
   @Test func aContainerThatWasNeverStartedIsStartedWithoutALock() {
     let started = plan([container(of: old, status: .installed)], [old], isLocked: false)
     #expect(started.names == ["start"])

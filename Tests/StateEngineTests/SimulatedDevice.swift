@@ -39,12 +39,25 @@ struct SimulatedDevice {
 
   var isSupervisorNetworkReady = true
   var isFirmwareReady = true
+  /// Containers that the agent noted before it stopped them; survives a crash.
+  var ownStops: Set<String> = []
+  /// By container id: since how many rounds it runs although it is noted.
+  var notedRunning: [String: Int] = [:]
+  /// By container id: rounds until the engine stops it for an agent that is gone.
+  var lateStops: [String: Int] = [:]
+  /// Exited containers that no one but the agent stopped.
+  var stranded: Set<String> = []
+  /// Containers that a user stopped through the API.
+  var stoppedByUser: Set<String> = []
+
   var rebootScheduledAt: Int?
   var bootTime = 0
 
   var downloading: [StoredImage: Int] = [:]
   var backOff: [String: Int] = [:]
   var stopping: [String: Int] = [:]
+  /// Of those that are on their way out, the ones that did not run before.
+  var stopped: Set<String> = []
   var handovers: [String: Int] = [:]
   var paused: [Int: Int] = [:]
 
@@ -93,6 +106,7 @@ struct SimulatedDevice {
     input.supervisorNetwork = isSupervisorNetworkReady ? .ready : .missing
     input.isExtraFirmwareReady = isFirmwareReady
     input.pausedApps = Set(paused.keys)
+    input.ownStops = ownStops
     input.proofs = trials.mapValues { $0 > 0 ? .pending : .proven }
     input.failedUpdates = failedUpdates.mapValues { _ in "it does not work" }
     return input
@@ -100,7 +114,7 @@ struct SimulatedDevice {
 
   var isIdle: Bool {
     downloading.isEmpty && backOff.isEmpty && stopping.isEmpty && handovers.isEmpty && paused.isEmpty
-      && failedUpdates.isEmpty && trials.values.allSatisfy { $0 == 0 }
+      && lateStops.isEmpty && failedUpdates.isEmpty && trials.values.allSatisfy { $0 == 0 }
   }
 
   /// Plans and executes until nothing is left to do.
@@ -143,11 +157,34 @@ struct SimulatedDevice {
       downloading[image] = nil
       if random.chance(failures) { backOff[image.name] = 3 } else { pulled(image) }
     }
+    stopLate()
     backOff = backOff.compactMapValues { $0 > 1 ? $0 - 1 : nil }
     paused = paused.compactMapValues { $0 > 1 ? $0 - 1 : nil }
     handovers = handovers.compactMapValues { $0 > 1 ? $0 - 1 : nil }
     failedUpdates = failedUpdates.compactMapValues { $0 > 1 ? $0 - 1 : nil }
     judgeTrials()
+  }
+
+  private mutating func stopLate() {
+    for (id, rest) in lateStops {
+      lateStops[id] = rest > 1 ? rest - 1 : nil
+      if rest <= 1 { end(id) }
+    }
+    let running = containers.filter(\.isRunning).compactMap { $0.container?.id }
+    let noted = ownStops.intersection(running).subtracting(stopping.keys)
+    notedRunning = notedRunning.filter { noted.contains($0.key) }
+    for id in noted { notedRunning[id, default: 0] += 1 }
+    for (id, rounds) in notedRunning where rounds > 5 { ownStops.remove(id) }
+    ownStops.formIntersection(containers.compactMap { $0.container?.id })
+  }
+
+  /// The engine has stopped the container for the agent, and no one removes it.
+  private mutating func end(_ id: String) {
+    guard let index = containers.firstIndex(where: { $0.container?.id == id }), containers[index].isRunning
+    else { return }
+    containers[index].container?.status = .engine("exited")
+    containers[index].config.isRunning = false
+    stranded.insert(id)
   }
 
   /// New containers whose predecessors are kept prove themselves after some rounds, or fail.
@@ -176,6 +213,9 @@ struct SimulatedDevice {
   // MARK: - Executing
 
   private mutating func execute(_ planned: PlannedStep) {
+    if let service = planned.step.stopped, service.isRunning, let id = service.container?.id {
+      ownStops.insert(id)
+    }
     if random.chance(failures) {
       if case .fetch = planned.step {} else { return fail(planned) }
     }
@@ -198,7 +238,9 @@ struct SimulatedDevice {
       leftovers.remove(appId)
     case .start(let target, let existing): start(target, existing?.id)
     case .kill(let service): setStatus(service, .stopping)
-    case .stop(let service): change(service) { $0.container?.status = .engine("exited") }
+    case .stop(let service):
+      change(service) { $0.container?.status = .engine("exited") }
+      if let id = service.container?.id { stranded.insert(id) }
     case .remove(let service): containers.removeAll { $0.container?.id == service.container?.id }
     case .updateMetadata(let current, let target):
       change(current) {
@@ -223,6 +265,7 @@ struct SimulatedDevice {
         $0.container?.name = service.containerName
         $0.container?.status = .running
       }
+      if let id = service.container?.id { started(id) }
     case .requireReboot: rebootScheduledAt = now
     case .reboot: reboot()
     case .updateCommit(let appId, let commit): commits[appId] = commit
@@ -233,6 +276,8 @@ struct SimulatedDevice {
     if let appId = planned.appId { paused[appId] = 2 }
     // The container was created, but not started.
     if case .start(let target, nil) = planned.step, random.chance(50) { create(target) }
+    // It was stopped, but not removed, or not yet named.
+    if let service = planned.step.stopped, let id = service.container?.id, random.chance(50) { end(id) }
   }
 
   private mutating func change(_ service: Service, _ body: (inout Service) -> Void) {
@@ -246,6 +291,7 @@ struct SimulatedDevice {
   }
 
   private mutating func setStatus(_ service: Service, _ status: ServiceStatus) {
+    if !service.isRunning, let id = service.container?.id { stopped.insert(id) }
     change(service) { $0.container?.status = status }
     if let id = service.container?.id { stopping[id] = Int.random(in: 1...3, using: &random) }
   }
@@ -263,9 +309,16 @@ struct SimulatedDevice {
     let id = existing ?? create(target)
     if !target.isRunning || (isNew && target.requiresReboot) { return }
     guard let index = containers.firstIndex(where: { $0.container?.id == id }) else { return }
+    if stoppedByUser.contains(id) { violations.append("started \(target.name), which a user stopped") }
+    started(id)
     let hasExited = random.chance(10)
     containers[index].container?.status = hasExited ? .engine("exited") : .running
     containers[index].config.isRunning = !hasExited
+  }
+
+  private mutating func started(_ id: String) {
+    ownStops.remove(id)
+    stranded.remove(id)
   }
 
   private mutating func take(_ appId: Int, _ services: Set<String>, _ force: Bool) {
@@ -349,16 +402,23 @@ struct SimulatedDevice {
     failedUpdates = [:]
     for id in stopping.keys {
       guard let index = containers.firstIndex(where: { $0.container?.id == id }) else { continue }
-      let wasStopped = containers[index].container?.setAsidePolicy != nil
-      containers[index].container?.status = random.chance(50) && !wasStopped ? .running : .engine("exited")
-      containers[index].config.isRunning = containers[index].container?.status == .running
+      let wasStopped = containers[index].container?.setAsidePolicy != nil || stopped.contains(id)
+      containers[index].container?.status = wasStopped ? .engine("exited") : .running
+      containers[index].config.isRunning = !wasStopped
+      // The engine did not hear of the stop, has done it, or does it later.
+      switch Int.random(in: 0..<3, using: &random) {
+      case 0: break
+      case 1: end(id)
+      default: lateStops[id] = Int.random(in: 1...3, using: &random)
+      }
     }
     stopping = [:]
+    stopped = []
   }
 
   /// Something happens that nobody planned.
   mutating func disturb() {
-    switch Int.random(in: 0..<9, using: &random) {
+    switch Int.random(in: 0..<10, using: &random) {
     case 0: crash()
     case 1:
       if let victim = containers.randomElement(using: &random) {
@@ -383,9 +443,22 @@ struct SimulatedDevice {
       }
     case 6: userLocks = [:]
     case 7: isSupervisorNetworkReady = false
+    case 8: stopThroughAPI()
     default:
       if let network = networks.randomElement(using: &random) { networks.append(network) }
     }
+  }
+
+  private mutating func stopThroughAPI() {
+    let idle = containers.filter {
+      locks[$0.appId] == nil && userLocks[$0.appId] == nil && $0.container?.status == .running
+        && $0.container?.setAsidePolicy == nil
+    }
+    guard let service = idle.randomElement(using: &random), let id = service.container?.id else { return }
+    ownStops.remove(id)
+    lateStops[id] = nil
+    stoppedByUser.insert(id)
+    change(service) { $0.container?.status = .engine("exited") }
   }
 
   // MARK: - Promises

@@ -4,15 +4,16 @@ import Model
 
 // Keeping a container while its successor proves itself, and bringing it back.
 extension StepExecutor {
-  /// Stopped first: killed in between, the agent finds a container that it can set aside again.
+  /// Stopped first: killed in between, the agent finds a container that it can set aside again, or
+  /// start again. The name comes before the policy, which it keeps.
   func setAside(_ service: Service) async throws(StepError) {
     guard let id = service.container?.id else { return }
     try await stop(service, thenRemove: false)
     guard current.services[id] != nil else { return }
     defer { current.invalidate(container: id) }
     try await call { () throws(EngineError) in
-      try await engine.updateContainer(id, body: ["RestartPolicy": ["Name": "no"]])
       try await engine.renameContainer(id, to: service.setAsideName)
+      try await engine.updateContainer(id, body: ["RestartPolicy": ["Name": "no"]])
     }
   }
 

@@ -47,12 +47,12 @@ nonisolated extension AppPlanner {
     if container.name.hasPrefix("old_") {
       if heldForReboot.contains(service.name) { return .wait(.reboot) }
       // The old one runs on until the new one has started, unless that one will not be started, or
-      // cannot be because of what the old one holds.
+      // cannot be because of what the old one holds or because of a network that is made anew.
       if target.isRunning, service.config.isRunning,
         newest.status == .installed || newest.status == .starting,
         survivors[service.name].map({ $0.differences(to: target, containerIds: containerIds).isEmpty })
           == true,
-        !isPortConflict(newest.startError)
+        survivors[service.name].flatMap(reasonOfUse) == nil, !isPortConflict(newest.startError)
       {
         return .wait(.starting)
       }
@@ -107,15 +107,21 @@ nonisolated extension AppPlanner {
     return .nothing
   }
 
-  /// Only a container that was never started, or whose start failed for want of an address, is
-  /// started; an exited one is the engine's to restart, or was stopped on purpose.
+  /// Only a container that was never started, whose start failed for want of an address, or that a
+  /// step of the agent stopped is started; any other exited one is the engine's to restart, or was
+  /// stopped on purpose.
   private func reasonToStart(_ current: Service) -> Reason? {
     guard !current.config.isRunning, let container = current.container else { return nil }
     if container.status == .installed { return .rule(.containerNeverStarted) }
     if container.status == .engine("exited"), isAddressFailure(container.startError) {
       return .rule(.startFailedOnAddress(container.startError))
     }
-    return nil
+    return isStoppedByAgent(current) ? .rule(.stoppedByAgent) : nil
+  }
+
+  private func isStoppedByAgent(_ service: Service) -> Bool {
+    guard let container = service.container, container.status == .engine("exited") else { return false }
+    return input.ownStops.contains(container.id)
   }
 
   /// As the engine puts it when another container has the port, or a program of the host.
@@ -152,7 +158,9 @@ nonisolated extension AppPlanner {
     case .downloadThenKill:
       if !input.images.isPresent(for: target) { return fetch(target) }
       if let wait = missingImagesWait { return wait }
-      let hasWayBack = target.wantsProof && !usesChanging && current.config.isRunning && target.isRunning
+      let hasWayBack =
+        target.wantsProof && !usesChanging && target.isRunning
+        && (current.config.isRunning || isStoppedByAgent(current))
       return .lockedStep(hasWayBack && intermediate == nil ? .setAside(current) : .kill(current), reason)
     case .handOver:
       if !input.images.isPresent(for: target) { return fetch(target) }

@@ -42,6 +42,9 @@ public nonisolated struct PlannerInput: Sendable {
   /// By app id: what counts instead of the app's target while an action of the API is under way.
   public var intermediate: [Int: IntermediateTarget] = [:]
 
+  /// Ids of containers that the agent itself stopped, or may have.
+  public var ownStops: Set<String> = []
+
   /// By container id: what is known of containers whose predecessor is kept.
   public var proofs: [String: Proof] = [:]
   /// By app id: why an update was taken back that is not to be tried again yet.

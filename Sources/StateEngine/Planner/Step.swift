@@ -122,6 +122,7 @@ public nonisolated enum Reason: Sendable, Hashable {
     case lockNoLongerNeeded
     case containerMissing
     case containerNeverStarted
+    case stoppedByAgent
     case containerDead
     case startFailedOnAddress(String)
     case serviceNotInTarget
@@ -176,6 +177,7 @@ nonisolated extension Reason.Rule: CustomStringConvertible {
     case .lockNoLongerNeeded: "the app is settled"
     case .containerMissing: "the service has no container"
     case .containerNeverStarted: "the container was never started"
+    case .stoppedByAgent: "the agent stopped it for a change that is no longer wanted"
     case .containerDead: "the engine could not remove the container"
     case .startFailedOnAddress(let error): "the start failed on an address: \(error)"
     case .serviceNotInTarget: "the target has no such service"

@@ -1,0 +1,170 @@
+"""The lines that users read of their services (state-engine 9), errors included, and that each error heals."""
+
+import json
+
+from engine_gate import EngineGate, refusal
+from harness import COMMAND, DeviceTest, app, service, wait_until
+
+MESSAGE = "out of order"
+
+
+class LogLines(DeviceTest):
+    def setUp(self):
+        super().setUp()
+        self.device = self.agent(start=False)
+        self.gate = EngineGate(self.device.directory, self.engine.path)
+        self.addCleanup(self.gate.stop)
+        self.device.engine_address = self.gate.address
+        self.device.start()
+        self.rounds = 0
+
+    def post(self, **more):
+        """A release in which the service is another one."""
+        self.rounds += 1
+        content = {"environment": {"ROUND": str(self.rounds)}, **more}
+        parts = {name: content.pop(name) for name in ("networks", "volumes") if name in content}
+        mounts = {"volumes": [f"{name}:/{name}" for name in parts.get("volumes", {})]}
+        self.device.post_target(app(service("one", **mounts, **content), **parts))
+
+    def settle(self):
+        return self.wait_for_services(self.device, "one")["one"]
+
+    def object(self, container):
+        return f"one {container['Image']}"
+
+    def wait_for(self, line, error=None):
+        line += f" due to '{error}'" if error else ""
+        wait_until(lambda: line in self.device.log, f"the line {line}")
+
+    def refuse(self, method, start, end=""):
+        self.gate.before = lambda m, path: (
+            refusal(500, MESSAGE) if m == method and path.startswith(start) and path.endswith(end) else True)
+
+    def test_a_release_is_told_from_its_networks_to_its_locks(self):
+        self.post(networks={"front": {}}, volumes={"store": {}})
+        container = self.settle()
+        for line in ("Creating network 'front'", "Creating network 'default'", "Creating volume 'store'",
+                     "Taking update locks", "Releasing update locks"):
+            self.wait_for(line)
+        for words in ("Installing service", "Installed service", "Starting service", "Started service"):
+            self.wait_for(f"{words} '{self.object(container)}'")
+        self.device.post_target({})
+        for words in ("Killing service", "Killed service"):
+            self.wait_for(f"{words} '{self.object(container)}'")
+        for line in ("Removing network 'front'", "Removing network 'default'"):
+            self.wait_for(line)
+        self.assertNotIn(" due to '", self.device.log)
+
+    def test_a_service_that_was_stopped_already(self):
+        self.post()
+        container = self.settle()
+        self.engine.request("POST", f"/containers/{container['Id']}/stop")
+        self.post()
+        self.wait_for(f"Service is already stopped, removing container '{self.object(container)}'")
+        self.settle()
+
+    def test_a_service_that_was_removed_already(self):
+        self.post()
+        container = self.settle()
+
+        def remove(method, path):
+            if path.endswith("/stop"):
+                self.engine.remove(container["Id"])
+            return True
+
+        self.gate.before = remove
+        self.post()
+        self.wait_for(f"Service is already stopped and the container removed '{self.object(container)}'")
+        self.settle()
+
+    def test_a_service_that_cannot_be_stopped(self):
+        self.post()
+        container = self.settle()
+        self.refuse("POST", "/containers/", "/stop")
+        self.post()
+        self.wait_for(f"Failed to kill service '{self.object(container)}'", MESSAGE)
+        self.gate.open()
+        self.assertNotEqual(self.settle()["Id"], container["Id"])
+
+    def test_a_service_that_cannot_be_created(self):
+        self.post()
+        container = self.settle()
+        self.refuse("POST", "/containers/create")
+        self.post()
+        self.wait_for(f"Failed to install service '{self.object(container)}'", MESSAGE)
+        self.gate.open()
+        self.assertNotEqual(self.settle()["Id"], container["Id"])
+
+    def test_a_service_whose_name_is_taken(self):
+        name = self.engine.request("POST", "/containers/create?name=one_1_1_c0ffee01", {
+            "Image": "test-image:1", "Cmd": COMMAND})
+        self.assertEqual(name.status, 201, name.text)
+        self.addCleanup(self.engine.remove, name.json["Id"])
+        self.post()
+        self.wait_for("Failed to install service 'one sha256:")
+        self.assertIn("is already in use by container", self.device.log)
+        self.engine.remove(name.json["Id"])
+        self.settle()
+
+    def test_a_service_that_cannot_be_started(self):
+        self.post(command=["/no/such/program"])
+        self.wait_for("Failed to start service 'one sha256:")
+        self.assertIn("/no/such/program: no such file or directory", self.device.log)
+        self.post()
+        self.settle()
+
+    def test_a_dead_container_that_cannot_be_removed(self):
+        self.post()
+        container = self.settle()
+        identity = container["Id"]
+        self.engine.request("POST", f"/containers/{identity}/stop")
+
+        def dead(method, path):
+            if (method, path) == ("GET", f"/containers/{identity}/json"):
+                found = self.engine.request("GET", path)
+                if found.status != 200:
+                    return True
+                body = found.json
+                body["State"].update(Status="dead", Dead=True, Running=False)
+                body = json.dumps(body).encode()
+                return (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+                        b"Content-Length: %d\r\n\r\n" % len(body)) + body
+            if (method, path) == ("DELETE", f"/containers/{identity}") and not can_remove:
+                return refusal(500, MESSAGE)
+            return True
+
+        can_remove = []
+        self.gate.before = dead
+        # An event, so that the agent looks at it again.
+        self.engine.request("POST", f"/containers/{identity}/rename?name=one_1_1_c0ffee02")
+        self.wait_for(f"Removing dead container '{self.object(container)}'")
+        self.wait_for(f"Error removing dead container '{self.object(container)}'", MESSAGE)
+        can_remove.append(True)
+        self.assertNotEqual(self.settle()["Id"], identity)
+
+    def test_networks_that_cannot_be_made_or_removed(self):
+        self.refuse("POST", "/networks/create")
+        self.post(networks={"front": {}})
+        # The network for the agent comes first, and no app has to wait for it.
+        self.wait_for("Error creating network 'front'", MESSAGE)
+        self.gate.open()
+        self.settle()
+        self.refuse("DELETE", "/networks/")
+        self.post()
+        self.wait_for("Removing network 'front'")
+        self.wait_for("Error removing network 'front'", MESSAGE)
+        self.gate.open()
+        self.settle()
+
+    def test_volumes_that_cannot_be_made_or_removed(self):
+        self.refuse("POST", "/volumes/create")
+        self.post(volumes={"store": {}})
+        self.wait_for("Error creating volume 'store'", MESSAGE)
+        self.gate.open()
+        self.settle()
+        self.refuse("DELETE", "/volumes/")
+        self.post(volumes={"store": {"labels": {"changed": "1"}}})
+        self.wait_for("Removing volume 'store'")
+        self.wait_for("Error removing volume 'store'", MESSAGE)
+        self.gate.open()
+        self.settle()
