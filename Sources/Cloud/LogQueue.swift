@@ -14,6 +14,8 @@ nonisolated struct LogQueue {
   private var system = Deque<LogRecord>()
   private var bytes = 0
   private var suppressed = 0
+  /// Records that went nowhere since the start of the process.
+  private(set) var dropped = 0
 
   var isEmpty: Bool { returned.isEmpty && lines.isEmpty && system.isEmpty }
   var hasRoom: Bool { bytes < Self.byteLimit }
@@ -24,6 +26,7 @@ nonisolated struct LogQueue {
       if system.count > Self.systemLimit {
         system.removeFirst()
         suppressed += 1
+        dropped += 1
       }
     } else {
       lines.append(record)
@@ -59,5 +62,10 @@ nonisolated struct LogQueue {
     return taken
   }
 
-  mutating func clear() { self = LogQueue() }
+  /// Drops everything.
+  mutating func clear() {
+    let lost = dropped + returned.count + lines.count + system.count
+    self = LogQueue()
+    dropped = lost
+  }
 }

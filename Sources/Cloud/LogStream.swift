@@ -23,6 +23,8 @@ public final class LogStream {
   private var failures = 0
   private var lastEnd: MonotonicTime?
   private var isCutOff = false
+  private var delivered = 0
+  private var refused = 0
 
   /// Between the request's head and the first byte of its body, for a refusal to arrive in.
   static let settleTime = Duration.seconds(5)
@@ -60,6 +62,9 @@ public final class LogStream {
     self.http = http
     self.logger = logger
   }
+
+  /// Records since the start of the process: those whose bytes went to the cloud, and those that went nowhere.
+  public var counters: (sent: Int, dropped: Int) { (delivered, refused + queue.dropped) }
 
   // MARK: Records
 
@@ -184,6 +189,7 @@ public final class LogStream {
     if let position = exchange.pending.last(where: { $0.position != nil })?.position {
       source?.delivered(upTo: position)
     }
+    delivered += exchange.pending.count
     exchange.pending.removeAll(keepingCapacity: exchange.pending.capacity <= 1024)
   }
 
@@ -271,7 +277,7 @@ public final class LogStream {
     exchange.task?.cancel()
     if exchange.isClosing, exchange.status == 201 { return }
     // After a refusal of the key nothing is sent again.
-    if exchange.status != 401 { queue.putBack(exchange.pending) }
+    if exchange.status != 401 { queue.putBack(exchange.pending) } else { refused += exchange.pending.count }
     lastEnd = .read()
     if !isCutOff || exchange.status != nil { failures += 1 }
     isCutOff = false

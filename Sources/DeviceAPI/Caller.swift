@@ -24,7 +24,9 @@ public final class Caller {
 
   /// - Parameter everyone: a caller that sees everything gets the same answers as this one.
   static func of(_ key: APIKey, like everyone: Caller) -> Caller {
-    key.scopes.contains(.global) ? Caller(.key(key), prepared: everyone.prepared) : Caller(.key(key))
+    let tally = everyone.prepared.tally
+    return Caller(
+      .key(key), prepared: key.scopes.contains(.global) ? everyone.prepared : PreparedAnswers(tally))
   }
 
   /// What a request would be that no authorisation has seen.

@@ -23,7 +23,7 @@ public final class DeviceAPI {
   let localLogs: LocalLogs
   /// The server's numbers, for `GET /v2/metrics`.
   public var serverCounters: () -> Server.Counters = { Server.Counters() }
-  /// Lines of the services' logs that went to the cloud or to listeners, for `GET /v2/metrics`.
+  /// Lines that went to the cloud, for `GET /v2/metrics`; those of `GET /v2/local/logs` are counted here.
   public var logCounters: () -> LogCounters = { LogCounters() }
 
   /// - Parameter client: asked once where the engine's containers log to.
@@ -91,8 +91,7 @@ public final class DeviceAPI {
   /// One record a request: `debug` for reading that succeeded, `info` for the rest. Never the query,
   /// which may hold a key.
   private func log(_ exchange: Exchange) {
-    let isReading = exchange.method == "GET" || exchange.method == "HEAD"
-    let level: Logger.Level = isReading && exchange.status < 400 ? .debug : .info
+    let level: Logger.Level = exchange.isReading && exchange.status < 400 ? .debug : .info
     guard logger.logLevel <= level else { return }
     let microseconds = exchange.duration.clampedNanoseconds / 1000
     let scope = (exchange.context as? Caller)?.scopeText ?? "none"

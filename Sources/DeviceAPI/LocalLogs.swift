@@ -37,6 +37,8 @@ final class LocalLogs {
   private var follower: LogFollower?
   private var task: Task<Void, Never>?
   private var isDriverReported = false
+  /// Lines for all listeners together.
+  private(set) var counters = LogCounters()
 
   init(
     engine: StateEngine, client: EngineClient?, logger: Logger, source: @escaping () -> JournalReader.Source,
@@ -88,6 +90,7 @@ final class LocalLogs {
       listener.missed = 0
     }
     for line in listener.lines { piece += line }
+    counters.sent += listener.lines.count
     listener.lines.removeAll(keepingCapacity: listener.lines.capacity <= 256)
     listener.bytes = 0
     return piece
@@ -115,6 +118,7 @@ final class LocalLogs {
         while listener.bytes + line.count > Self.queueBytes, !listener.lines.isEmpty {
           listener.bytes -= listener.lines.removeFirst().count
           listener.missed += 1
+          counters.dropped += 1
         }
         listener.lines.append(line)
         listener.bytes += line.count

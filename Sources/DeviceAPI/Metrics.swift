@@ -34,6 +34,10 @@ extension DeviceAPI {
       page.add(name, seconds: route.nanoseconds, suffix: "_sum")
       page.add(name, sum, suffix: "_count")
     }
+    page.begin(
+      "supervisor_prepared_answers_total", "counter",
+      "Answers about the state that were made anew; one that is asked for again is sent as it is.")
+    page.add("", everyone.prepared.builds)
     let server = serverCounters()
     page.begin("supervisor_http_connections", "gauge", "Open connections.")
     page.add("", server.open)
@@ -67,7 +71,7 @@ extension DeviceAPI {
     }
     page.begin("supervisor_service_restarts_total", "counter", "Services that ended and were started again.")
     page.add("", engine.counters.serviceRestarts)
-    let lines = logCounters()
+    let lines = logCounters() + localLogs.counters
     page.begin("supervisor_log_lines_total", "counter", "Log lines by what became of them.")
     page.add("outcome=\"sent\"", lines.sent)
     page.add("outcome=\"dropped\"", lines.dropped)
@@ -89,7 +93,7 @@ extension DeviceAPI {
   }
 }
 
-/// Log lines since the start of the process.
+/// Log lines since the start of the process; one that goes to two clients counts twice.
 public nonisolated struct LogCounters: Sendable, Hashable {
   public var sent: Int
   /// Because a limit was reached or nobody took them in time.
@@ -98,6 +102,10 @@ public nonisolated struct LogCounters: Sendable, Hashable {
   public init(sent: Int = 0, dropped: Int = 0) {
     self.sent = sent
     self.dropped = dropped
+  }
+
+  public static func + (one: LogCounters, other: LogCounters) -> LogCounters {
+    LogCounters(sent: one.sent + other.sent, dropped: one.dropped + other.dropped)
   }
 }
 

@@ -9,9 +9,18 @@ final class PreparedAnswers {
     var answer: PreparedResponse
   }
 
+  /// Times that answers were made, for all keys together.
+  final class Tally {
+    fileprivate(set) var builds = 0
+  }
+
   private var entries = [Entry?](repeating: nil, count: 3)
+  let tally: Tally
+
+  init(_ tally: Tally = Tally()) { self.tally = tally }
+
   /// Times that an answer was made.
-  private(set) var builds = 0
+  var builds: Int { tally.builds }
 
   /// - Parameters:
   ///   - revision: of everything that the answer is about.
@@ -20,7 +29,7 @@ final class PreparedAnswers {
     if let kept = entries[kind.rawValue], kept.revision == revision { return .prepared(kept.answer) }
     let answer = PreparedResponse(make())
     entries[kind.rawValue] = Entry(revision: revision, answer: answer)
-    builds += 1
+    tally.builds += 1
     return .prepared(answer)
   }
 }

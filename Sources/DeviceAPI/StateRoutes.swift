@@ -91,16 +91,16 @@ extension DeviceAPI {
     guard let appId = Coercions.integer(.string(text)), appId != 0 else {
       return .failure("Invalid application ID: \(text)", status: 400)
     }
+    // An app that the key does not cover looks like one that does not exist, whatever is known of it.
+    let unknown = Response.failure("Application ID does not exist: \(appId)", status: 409)
+    guard request.caller.covers(appId) else { return unknown }
     if unreadable != nil {
       return .failure("Unable to retrieve state for application ID: \(appId)", status: 500)
     }
     let isKnown =
       engine.targetOutlines.contains { $0.appId == appId }
       || engine.currentApps.contains { $0.appId == appId }
-    // An app that the key does not cover looks like one that does not exist.
-    guard isKnown, request.caller.covers(appId) else {
-      return .failure("Application ID does not exist: \(appId)", status: 409)
-    }
+    guard isKnown else { return unknown }
     let detail = engine.report.applicationDetail(appId: appId, commits: engine.commits)
     var services = JSONObject()
     for service in detail.services {

@@ -46,6 +46,8 @@ public struct Exchange {
   public let duration: Duration
 
   public var method: String { request.methodText }
+  /// GET and HEAD, told without making a text.
+  public var isReading: Bool { request.method == .get || request.method == .head }
   /// Without the query, which may hold a key.
   public var path: String { request.path }
   /// Position of the route in `open`, `bodiless` and `routes` of the pipeline, one after the

@@ -1,11 +1,15 @@
 /// Routes compiled for matching without strings: all patterns lie in one piece of memory, in
 /// lower case, a parameter as a single colon.
+///
+/// A pattern without parameters comes before those with some. It is found by its length, so that a
+/// request is compared with one or two patterns however many there are.
 nonisolated struct RouteTable {
   struct Entry {
     var method: Method
     var start: Int
     var end: Int
     var hasParameters: Bool
+    var length: Int { end - start }
   }
 
   enum Match: Equatable {
@@ -19,6 +23,11 @@ nonisolated struct RouteTable {
   private var patterns: [UInt8] = []
   private var entries: [Entry] = []
   private var names: [[String]] = []
+  /// Positions of the patterns without parameters, by length, and where each length begins.
+  private var plain: [Int] = []
+  private var plainStarts: [Int] = []
+  /// Positions of the others.
+  private var parametered: [Int] = []
 
   init(_ routes: [(method: Method, pattern: String)]) {
     for route in routes {
@@ -39,6 +48,13 @@ nonisolated struct RouteTable {
         Entry(
           method: route.method, start: start, end: patterns.count, hasParameters: !names.isEmpty))
     }
+    parametered = entries.indices.filter { entries[$0].hasParameters }
+    let longest = entries.map(\.length).max() ?? 0
+    for length in 0...longest {
+      plainStarts.append(plain.count)
+      plain += entries.indices.filter { !entries[$0].hasParameters && entries[$0].length == length }
+    }
+    plainStarts.append(plain.count)
   }
 
   func parameterNames(_ position: Int) -> [String] { names[position] }
@@ -51,19 +67,27 @@ nonisolated struct RouteTable {
   ) -> Match {
     if !parameters.isEmpty { parameters.removeAll(keepingCapacity: true) }
     return patterns.withUnsafeBufferPointer { patterns in
-      for position in entries.indices {
-        let entry = entries[position]
-        if !entry.hasParameters {
-          // Most routes are ruled out by their length.
-          let length = entry.end - entry.start
-          guard path.count == length || path.count == length + 1 else { continue }
+      let length = path.last == UInt8(ascii: "/") && path.count > 1 ? path.count - 1 : path.count
+      if length + 1 < plainStarts.count {
+        for index in plainStarts[length]..<plainStarts[length + 1] {
+          let entry = entries[plain[index]]
+          guard answers(entry, method), matches(patterns, entry, path, &parameters) else { continue }
+          return .route(plain[index])
         }
+      }
+      for position in parametered {
+        let entry = entries[position]
         guard matches(patterns, entry, path, &parameters) else { continue }
-        if entry.hasParameters, let broken = undecodable(parameters, path) { return .undecodable(broken) }
-        if entry.method == method || method == .head && entry.method == .get { return .route(position) }
+        if let broken = undecodable(parameters, path) { return .undecodable(broken) }
+        if answers(entry, method) { return .route(position) }
       }
       return .none
     }
+  }
+
+  @inline(__always)
+  private func answers(_ entry: Entry, _ method: Method) -> Bool {
+    entry.method == method || method == .head && entry.method == .get
   }
 
   /// Methods of the routes of that path, in their order, HEAD after GET.

@@ -136,6 +136,7 @@ nonisolated func writeCallback(
 ) -> Int {
   guard let context else { return 0 }
   let transfer = Unmanaged<Transfer>.fromOpaque(context).takeUnretainedValue()
+  // Lent for this call, on the loop's thread.
   nonisolated(unsafe) let bytes = UnsafeRawBufferPointer(start: data, count: size * count)
   return MainActor.assumeIsolated { transfer.receive(bytes) }
 }
@@ -145,6 +146,7 @@ nonisolated func headerCallback(
 ) -> Int {
   guard let context else { return 0 }
   let transfer = Unmanaged<Transfer>.fromOpaque(context).takeUnretainedValue()
+  // Lent for this call, on the loop's thread.
   nonisolated(unsafe) let bytes = UnsafeRawBufferPointer(start: data, count: size * count)
   return MainActor.assumeIsolated { transfer.receiveHeader(bytes) }
 }
@@ -154,6 +156,7 @@ nonisolated func readCallback(
 ) -> Int {
   guard let context else { return Int(CURL_READFUNC_ABORT) }
   let transfer = Unmanaged<Transfer>.fromOpaque(context).takeUnretainedValue()
+  // Lent for this call, on the loop's thread.
   nonisolated(unsafe) let buffer = UnsafeMutableRawBufferPointer(start: data, count: size * count)
   return MainActor.assumeIsolated { transfer.provide(buffer) }
 }

@@ -136,6 +136,10 @@ public final class Agent {
     logger.notice("Listening on \(sockets.map(\.description).joined(separator: ", "))")
 
     api.serverCounters = { server.counters }
+    api.logCounters = { [unowned self] in
+      let counters = cloud?.logs.counters ?? (sent: 0, dropped: 0)
+      return LogCounters(sent: counters.sent, dropped: counters.dropped)
+    }
     settings.onChange(of: [.localMode, .apiEndpoint]) { [unowned self] _ in forgetAuthorization() }
     stateEngine.onChange = { [unowned self] in
       api.noteChange()

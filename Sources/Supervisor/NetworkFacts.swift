@@ -15,13 +15,14 @@ final class NetworkFacts {
   /// A changed address shows after this long at the latest.
   private static let lifetime = Duration.seconds(10)
 
-  func refresh(listenPort: Int, osVersion: String?) {
+  /// The arguments are asked for only when something is read.
+  func refresh(listenPort: @autoclosure () -> Int, osVersion: @autoclosure () -> String?) {
     let now = EventLoop.shared.now
     if let readAt, now - readAt < Self.lifetime { return }
     readAt = now
     var fresh = DeviceFacts()
-    fresh.listenPort = listenPort
-    fresh.osVersion = osVersion
+    fresh.listenPort = listenPort()
+    fresh.osVersion = osVersion()
     fresh.addresses = Self.addresses()
     let hardware = Self.macAddresses()
     fresh.macAddresses = hardware.isEmpty ? nil : hardware.joined(separator: " ")

@@ -12,8 +12,8 @@ import StateEngine
 import TestSupport
 import Testing
 
-/// The real API on a real socket, over a state engine whose engine is not there: every answer
-/// has to come without it.
+/// The real API on a real socket, over a state engine whose engine is not there unless a test names
+/// one: every answer has to come without it.
 final class APIFixture {
   let store: Store
   let engine: StateEngine
@@ -21,9 +21,10 @@ final class APIFixture {
   let server: Server
   let host = FixtureHost()
   private let socket: String
-  private let directory: String
+  let directory: String
 
-  init() throws {
+  /// - Parameter address: `unix:///…` of an engine.
+  init(engine address: String? = nil) throws {
     LoopDriver.start()
     var logger = Logger(label: "test")
     logger.logLevel = .critical
@@ -32,7 +33,8 @@ final class APIFixture {
     socket = "\(directory)/api.sock"
     store = try Store.inMemory()
     engine = StateEngine(
-      engine: EngineClient(.unix("\(directory)/no-engine.sock")), store: store,
+      engine: EngineClient(address.flatMap(EngineEndpoint.init) ?? .unix("\(directory)/no-engine.sock")),
+      store: store,
       locks: UpdateLocks(hostRoot: directory), host: host, logger: logger)
     api = DeviceAPI(engine: engine, client: nil, host: host, logger: logger)
     server = Server(pipeline: api.pipeline)
@@ -42,7 +44,7 @@ final class APIFixture {
   func end() async {
     await server.stop()
     unlink(socket)
-    rmdir(directory)
+    _ = try? await ChildProcess.run("/bin/rm", ["-r", directory], timeout: .seconds(30))
   }
 
   struct Answer {
@@ -89,7 +91,7 @@ final class FixtureHost: @MainActor StateEngineHost, @MainActor DeviceAPIHost {
   var isLocalMode = true
   var isHealthy = true
   let version = "19.0.5"
-  let deviceName = "blue-sky"
+  var deviceName = "blue-sky"
   let deviceType = "raspberrypi4-64"
   let architecture = "aarch64"
   let deviceUuid = "0123456789abcdef0123456789abcdef"
@@ -133,5 +135,6 @@ final class FixtureHost: @MainActor StateEngineHost, @MainActor DeviceAPIHost {
   func registryCredentials(registry: String) -> RegistryCredentials? { nil }
   var deltaSettings: DeltaSettings? { nil }
   func pathOnHost(_ path: String) -> String? { nil }
-  func serviceDirectory(appId: Int, service: String) -> String { "/nowhere" }
+  var directory = "/nowhere"
+  func serviceDirectory(appId: Int, service: String) -> String { directory }
 }

@@ -1,4 +1,5 @@
 import Glibc
+import HTTPClient
 import JSON
 import Testing
 
@@ -21,8 +22,41 @@ struct WireCase {
   var answerHeaders: [(name: String, value: String)] {
     (json["answerHeaders"]?.objectValue ?? [:]).map { ($0.key, $0.value.stringValue ?? "") }
   }
+  /// The user's locks are gone from here on.
+  var isUnlocked: Bool { json["unlocked"]?.boolValue ?? false }
   /// Has no answer without an engine.
   var needsEngine: Bool { json["needs"] != nil }
+}
+
+extension APIFixture {
+  /// Makes the call of a row and compares the answer with it.
+  ///
+  /// - Parameter variables: what stands in the row as `{{name}}`.
+  func check(_ golden: WireCase, variables: [String: String] = [:]) async throws {
+    func filled(_ text: String) -> String {
+      var rest = text[...]
+      var output = ""
+      while let start = rest.firstRange(of: "{{"), let end = rest[start.upperBound...].firstRange(of: "}}") {
+        let name = String(rest[start.upperBound..<end.lowerBound])
+        output += rest[..<start.lowerBound]
+        output += variables[name] ?? "{{\(name)}}"
+        rest = rest[end.upperBound...]
+      }
+      return output + rest
+    }
+    let answer = try await send(
+      golden.method, filled(golden.path), headers: golden.headers, body: golden.body.map(filled))
+    let name = golden.name
+    #expect(answer.status == golden.status, "\(name): \(answer.body)")
+    #expect(answer.contentType == golden.type, "\(name)")
+    if let body = golden.answer { #expect(answer.body == filled(body), "\(name)") }
+    if let pattern = golden.pattern {
+      #expect(try Regex(filled(pattern)).wholeMatch(in: answer.body) != nil, "\(name): \(answer.body)")
+    }
+    for (header, value) in golden.answerHeaders {
+      #expect(answer.allHeaders[header] == value, "\(name): \(header)")
+    }
+  }
 }
 
 /// A row of `Golden/routes.json`: a route of the index, a call of it, and what callers get.
@@ -58,6 +92,8 @@ struct RouteRow {
 
 enum Golden {
   static let wire = load("wire.json").map(WireCase.init)
+  static let noEngine = load("no-engine.json").map(WireCase.init)
+  static let containers = load("containers.json").map(WireCase.init)
   static let routes = load("routes.json").map(RouteRow.init)
 
   private static func load(_ name: String) -> [JSON] {
@@ -70,10 +106,16 @@ enum Golden {
     return list
   }
 
-  /// A file of the repository.
-  static func text(_ path: String) -> String? {
+  /// Where a file of the repository is; nil when it is not there.
+  static func path(_ name: String) -> String? {
     let root = "\(#filePath)".split(separator: "/").dropLast(3).joined(separator: "/")
-    guard let file = fopen("/\(root)/\(path)", "r") else { return nil }
+    let path = "/\(root)/\(name)"
+    return access(path, R_OK) == 0 ? path : nil
+  }
+
+  /// The text of a file of the repository.
+  static func text(_ path: String) -> String? {
+    guard let path = Self.path(path), let file = fopen(path, "r") else { return nil }
     defer { fclose(file) }
     var bytes: [UInt8] = []
     var piece = [UInt8](repeating: 0, count: 64 * 1024)

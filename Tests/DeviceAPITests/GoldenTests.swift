@@ -4,26 +4,23 @@ import HTTP
 import HTTPClient
 import JSON
 import StateEngine
+import TestSupport
 import Testing
 
 extension DeviceAPITests {
   @Suite struct GoldenTests {
     @Test func everyAnswerOfTheTableIsAsItStandsThere() async throws {
       try await APIFixture.with { api in
-        for golden in Golden.wire where !golden.needsEngine {
-          let answer = try await api.send(
-            golden.method, golden.path, headers: golden.headers, body: golden.body)
-          let name = golden.name
-          #expect(answer.status == golden.status, "\(name)")
-          #expect(answer.contentType == golden.type, "\(name)")
-          if let body = golden.answer { #expect(answer.body == body, "\(name)") }
-          if let pattern = golden.pattern {
-            #expect(try Regex(pattern).wholeMatch(in: answer.body) != nil, "\(name): \(answer.body)")
-          }
-          for (header, value) in golden.answerHeaders {
-            #expect(answer.allHeaders[header] == value, "\(name): \(header)")
-          }
-        }
+        for golden in Golden.wire where !golden.needsEngine { try await api.check(golden) }
+      }
+    }
+
+    @Test func withoutAnEngineEachRouteSaysSoOrAnswersFromMemory() async throws {
+      try await APIFixture.with { api in
+        api.engine.start()
+        let isKnown = await eventually { api.engine.engineProblem != nil }
+        try #require(isKnown)
+        for golden in Golden.noEngine { try await api.check(golden) }
       }
     }
 

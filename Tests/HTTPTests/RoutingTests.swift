@@ -72,4 +72,30 @@ import Testing
     #expect(answer.hasPrefix("HTTP/1.1 401 ") && answer.contains("Connection: close"))
     await fixture.server.stop()
   }
+
+  @Test func `a path that is written out comes before one with a parameter, wherever it stands`() {
+    let table = RouteTable([
+      (.get, "/a/:id"), (.post, "/a/:id"), (.get, "/a/b"), (.get, "/a/:id/b"), (.patch, "/a/b"), (.get, "/"),
+    ])
+    var parameters: [Range<Int>] = []
+    func match(_ method: HTTP.Method, _ path: String) -> RouteTable.Match {
+      Array(path.utf8).withUnsafeBufferPointer { table.match(method, $0, parameters: &parameters) }
+    }
+    for path in ["/a/b", "/A/B", "/a/b/"] {
+      #expect(match(.get, path) == .route(2))
+      #expect(match(.head, path) == .route(2))
+      #expect(match(.patch, path) == .route(4))
+      #expect(parameters.isEmpty)
+      // No such method of the one: the other.
+      #expect(match(.post, path) == .route(1))
+      #expect(parameters == [3..<4])
+      #expect(match(.delete, path) == .none)
+    }
+    #expect(match(.get, "/a/c") == .route(0))
+    #expect(match(.get, "/a/c/b") == .route(3))
+    #expect(match(.get, "/") == .route(5))
+    for path in ["", "/a", "/a//", "/a/b//", "/a/b/c", "/aa/b", "a/b"] {
+      #expect(match(.get, path) == .none, "\(path)")
+    }
+  }
 }

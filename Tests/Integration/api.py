@@ -5,7 +5,7 @@ import os
 import re
 import sqlite3
 
-from harness import ROOT, app, service
+from harness import COMMAND, IMAGE, ROOT, app, service
 
 GOLDEN = os.path.join(ROOT, "Tests/DeviceAPITests/Golden")
 # The uuid and keys are those of no device.
@@ -113,6 +113,25 @@ def set_local_mode(agent, value):
     """The agent must not run."""
     database(agent, "INSERT INTO config (key, value) VALUES ('localMode', ?)"
                     " ON CONFLICT (key) DO UPDATE SET value = excluded.value", ("true" if value else "false",))
+
+
+def put_preload(agent, *app_ids, name="main", **more):
+    """apps.json for an agent that has not run: each app has one service, which gets a key of the API."""
+    apps = {}
+    for app_id in app_ids:
+        apps["a" * 31 + str(app_id)] = {"id": app_id, "name": f"app{app_id}", "class": "fleet", "releases": {
+            f"c0ffee0{app_id}": {"id": app_id, "volumes": {}, "networks": {}, "services": {name: {
+                "id": app_id, "image_id": app_id, "image": IMAGE, "environment": {},
+                "labels": {"io.balena.features.supervisor-api": "1"},
+                "composition": {"command": COMMAND, "restart": "always", **more}}}}}}
+    with open(agent.path("data/apps.json"), "w", encoding="utf-8") as file:
+        json.dump({"config": {}, "apps": apps}, file)
+
+
+def app_key(agent, app_id):
+    """The key of an app's service; None when it has none yet."""
+    rows = database(agent, "SELECT key FROM api_key WHERE app_id = ? AND service_name IS NOT NULL", (app_id,))
+    return rows[0][0] if rows else None
 
 
 def bearer(key):

@@ -124,6 +124,88 @@ class CommandLine(DeviceTest):
                 self.engine.remove(container["Id"])
             self.engine.request("DELETE", f"/images/{tag}?force=1")
 
+    def test_applied_is_not_said_before_the_new_containers_are_there(self):
+        agent = self.agent()
+        client = Client(agent)
+        for number, image in enumerate((IMAGE, OTHER_IMAGE, IMAGE), 1):
+            state = client.call("GET", "/v2/local/target-state")["state"]
+            commit = f"{number}0ca12e1ea5e"
+            state["local"]["apps"] = {"1": {
+                "name": "localapp", "commit": commit, "releaseId": str(number), "volumes": {}, "networks": {},
+                "services": {"1": self.local_service(1, "main", image, environment={"NUMBER": str(number)})}}}
+            client.call("POST", "/v2/local/target-state", state)
+            # The first time that it is said counts.
+            status = wait_until(lambda: (lambda s: s if s["appState"] == "applied" else None)(
+                client.call("GET", "/v2/state/status")), "applied")
+            container = self.engine.service_containers(1)["main"]
+            self.assertIn(f"NUMBER={number}", container["Config"]["Env"])
+            self.assertEqual([row["containerId"] for row in status["containers"]], [container["Id"]])
+            self.assertEqual(status["release"], commit)
+
+    def test_a_live_push_works_on_containers_and_images_behind_the_agents_back(self):
+        agent = self.agent()
+        client = Client(agent)
+        tag, stage_image = "local_image_main:latest", "local_stage_main:latest"
+        self.engine.make_image(tag, "main")
+        self.engine.make_image(stage_image, "stage")
+        try:
+            status = self.push(client, "40ca12e1ea5e", self.local_service(1, "main", tag))
+            container = status["containers"][0]["containerId"]
+            # A container of a build stage, as the client makes it: it has no label.
+            stage = self.engine.request("POST", "/containers/create", {
+                "Image": stage_image, "Entrypoint": ["/bin/sh", "-c", "while true; do sleep 3600; done"]}).json["Id"]
+            self.addCleanup(self.engine.remove, stage)
+            self.engine.request("POST", f"/containers/{stage}/start")
+            # A changed file: a command in the container, then kill and start from outside.
+            made = self.engine.request("POST", f"/containers/{container}/exec", {"Cmd": ["touch", "/changed"]}).json["Id"]
+            self.engine.request("POST", f"/exec/{made}/start", {"Detach": True})
+            wait_until(lambda: self.engine.get(f"/exec/{made}/json")["ExitCode"] == 0, "the file is changed")
+            self.assertEqual(self.engine.request("POST", f"/containers/{container}/kill").status, 204)
+            self.assertIn(self.engine.request("POST", f"/containers/{container}/start").status, (204, 304))
+            status = client.applied("40ca12e1ea5e")
+            self.assertEqual([row["containerId"] for row in status["containers"]], [container])
+            # A changed Dockerfile: the container is found by its service, deleted, and pushed anew.
+            found = client.call("GET", "/v2/containerId?serviceName=main")
+            self.assertEqual(found["containerId"], container)
+            self.engine.make_image(tag, "main, changed")
+            self.engine.remove(container)
+            self.push(client, "40ca12e1ea5e", self.local_service(1, "main", tag))
+            wait_until(lambda: (self.engine.service_containers(1).get("main") or {}).get("Image")
+                       == self.engine.get(f"/images/{tag}/json")["Id"], "the new image runs")
+            # What is not the agent's is as it was.
+            self.assertTrue(self.engine.get(f"/containers/{stage}/json")["State"]["Running"])
+            self.assertTrue(self.engine.has_image(stage_image))
+            self.assertEqual([row["serviceName"] for row in client.applied("40ca12e1ea5e")["containers"]], ["main"])
+        finally:
+            for row in self.engine.containers():
+                self.engine.remove(row["Id"])
+            for name in (tag, stage_image):
+                self.engine.request("DELETE", f"/images/{name}?force=1")
+
+    def test_a_client_that_polls_and_one_that_reads_logs_come_back_after_a_restart_of_the_agent(self):
+        agent = self.agent()
+        client = Client(agent)
+        self.push(client, "50ca12e1ea5e", self.local_service(1, "main", IMAGE))
+        before = self.log_line(agent)
+        agent.kill()
+        agent.start(wait=False)
+        # The client's own patience is enough.
+        status = client.applied("50ca12e1ea5e")
+        self.assertEqual([row["serviceName"] for row in status["containers"]], ["main"])
+        self.assertEqual(self.log_line(agent), before)
+
+    def log_line(self, agent):
+        """The first line of `balena device logs`: /ping, then the stream."""
+        self.assertEqual(Client(agent).call("GET", "/ping"), "OK")
+        with agent.connect() as connection:
+            connection.sendall(b"GET /v2/local/logs HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a.b.c\r\n\r\n")
+            data = b""
+            while not data.endswith(b"}\n\r\n"):
+                piece = connection.recv(65536)
+                self.assertNotEqual(piece, b"", data)
+                data += piece
+        return data.partition(b"\r\n\r\n")[2].split(b"\r\n")[1]
+
     def test_the_log_stream_opens_at_once_with_a_line_of_its_own(self):
         agent = self.agent()
         with agent.connect() as connection:

@@ -1,13 +1,22 @@
 """`GET /v2/explain`: what each app waits for, and until when."""
 
 import datetime
+import os
 
-from api import two_apps
+from api import lock, two_apps
 from harness import DeviceTest, app, service, wait_until
+from stand_ins import Proxy
+from test_images import ImageTest
 
 
 def explained(agent, app_id):
     return next((row for row in agent.get("/v2/explain").json["apps"] if row["appId"] == app_id), None)
+
+
+def seconds_away(text):
+    """From now to a time of an answer."""
+    at = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return (at - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
 
 
 class Explain(DeviceTest):
@@ -23,9 +32,8 @@ class Explain(DeviceTest):
         item = wait_until(waiting, "the image is tried again")
         self.assertEqual((item["service"], item["image"]), ("one", image))
         self.assertIn(image, item["for"])
-        at = datetime.datetime.fromisoformat(item["retryAt"].replace("Z", "+00:00"))
-        away = (at - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
-        self.assertLess(abs(away), 1000)
+        self.assertLess(abs(seconds_away(item["retryAt"])), 1000)
+        self.assertTrue(item["reason"])
         decisions = agent.get("/v2/explain").json["decisions"]
         self.assertTrue(any(row["step"] == "fetch" and row["service"] == "one" for row in decisions), decisions)
 
@@ -47,6 +55,37 @@ class Explain(DeviceTest):
         self.engine.request("POST", f"/exec/{command}/start", {"Detach": True})
         self.wait_for_services(agent, "first", "second")
         self.assertEqual(explained(agent, 1)["waiting"], [])
+
+    def test_a_lock_is_named_with_its_path_and_owner_and_the_time_of_the_next_try(self):
+        agent = self.agent()
+        self.assertEqual(agent.post_target(two_apps()).status, 200)
+        wait_until(lambda: agent.status()["appState"] == "applied" and len(self.engine.containers()) == 3, "settled")
+        path = lock(agent, 2, "two", "resin-updates.lock")
+        os.chown(path, 1234, 1234)
+        apps = two_apps()
+        apps["2"]["services"]["1"]["environment"] = {"A": "1"}
+        self.assertEqual(agent.post_target(apps).status, 200)
+
+        def held_up():
+            row = explained(agent, 2)
+            return row and row.get("lock") and row.get("retry", {}).get("at") and row
+
+        row = wait_until(held_up, "the lock is explained")
+        found = row["lock"]
+        self.assertEqual((found["appId"], found["service"], found["kind"], found["ownerUid"]), (2, "two", "file", 1234))
+        self.assertTrue(os.path.samefile(found["path"], path), found)
+        self.assertLess(abs(seconds_away(found["since"])), 1000)
+        self.assertGreater(row["retry"]["failures"], 0)
+        self.assertLess(abs(seconds_away(row["retry"]["at"])), 1000)
+        self.assertFalse(row["settled"])
+        # The other app has nothing to wait for.
+        self.assertTrue(explained(agent, 1)["settled"])
+        self.assertNotIn("lock", explained(agent, 1))
+        os.unlink(path)
+        wait_until(lambda: explained(agent, 2)["settled"], "the update goes on")
+        row = explained(agent, 2)
+        self.assertNotIn("lock", row)
+        self.assertNotIn("retry", row)
 
     def test_each_change_of_a_container_has_its_reason_with_old_and_new_value(self):
         agent = self.agent()
@@ -72,3 +111,29 @@ class Explain(DeviceTest):
         self.assertEqual(agent.get("/v2/applications/1/state").status, 500)
         self.assertEqual(agent.get("/ping").text, "OK")
         self.assertIn("supervisor_engine_reachable 0", agent.get("/v2/metrics").text)
+
+
+class Progress(ImageTest):
+    def test_an_image_that_is_being_downloaded_is_named_with_its_progress(self):
+        proxy = self.stand_in(Proxy(self.shared))
+        proxy.held.add("a")
+        agent = self.agent()
+        image = f"{proxy.address}/images/a:1"
+        self.assertEqual(agent.post_target(app(service("one", image=image))).status, 200)
+
+        def item():
+            return next((row for row in self.waits(agent) if row.get("image") == image
+                         and row.get("progress") is not None), None)
+
+        row = wait_until(item, "the download is explained")
+        self.assertEqual(row["service"], "one")
+        self.assertIn(image, row["for"])
+        wait_until(lambda: 0 < (item() or {}).get("progress", 0) < 100, "half of the layer has come")
+        steps = [(row["step"], row["subject"]) for row in explained(agent, 1)["steps"]]
+        self.assertTrue(any(step == "fetch" for step, _ in steps), steps)
+        # The state of the apps has the same figure.
+        service_row = agent.get("/v2/applications/state").json["app1"]["services"]["one"]
+        self.assertEqual(service_row["status"], "Downloading")
+        proxy.held.clear()
+        self.wait_for_services(agent, "one")
+        self.assertEqual(self.waits(agent), [])

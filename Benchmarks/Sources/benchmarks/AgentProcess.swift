@@ -12,8 +12,13 @@ final class AgentProcess {
   ///   - name: names the directory; a name used before finds that agent's state again.
   ///   - port: below the kernel's range of ephemeral ports: a client that tries one of those before the server
   ///     listens can be given that very port and connect to itself.
+  ///   - config: config.json of a new device.
+  ///   - preload: apps.json of a new device.
   ///   - more: further arguments of the agent.
-  init(_ setting: Setting, name: String, port: Int, more: [String] = []) throws {
+  init(
+    _ setting: Setting, name: String, port: Int, config: String = "{}\n", preload: Data? = nil,
+    more: [String] = []
+  ) throws {
     self.setting = setting
     self.more = more
     self.port = port
@@ -22,9 +27,10 @@ final class AgentProcess {
       try FileManager.default.createDirectory(
         at: directory.appending(path: part), withIntermediateDirectories: true)
     }
-    let config = directory.appending(path: "boot/config.json")
-    if !FileManager.default.fileExists(atPath: config.path) {
-      try Data("{}\n".utf8).write(to: config)
+    let file = directory.appending(path: "boot/config.json")
+    if !FileManager.default.fileExists(atPath: file.path) {
+      try Data(config.utf8).write(to: file)
+      try preload?.write(to: directory.appending(path: "data/apps.json"))
     }
   }
 

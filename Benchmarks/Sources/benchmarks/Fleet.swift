@@ -35,6 +35,40 @@ struct Fleet {
     return try JSONSerialization.data(withJSONObject: document)
   }
 
+  /// apps.json of a device that comes with its app; each service has a key of the API.
+  func preload(services count: Int) throws -> Data {
+    var services: [String: Any] = [:]
+    for number in 1...count {
+      services["service-\(number)"] =
+        [
+          "id": number, "image_id": number, "image": setting.image, "environment": ["VERSION": "1"],
+          "labels": ["io.balena.features.supervisor-api": "1"],
+          "composition": [
+            "command": ["sleep", "2147483647"], "restart": "always", "stop_signal": "SIGKILL",
+          ] as [String: Any],
+        ] as [String: Any]
+    }
+    let release: [String: Any] = [
+      "id": 1, "services": services, "volumes": [String: String](), "networks": [String: String](),
+    ]
+    let app: [String: Any] = [
+      "id": 1, "name": "benchmark", "class": "fleet", "releases": ["c0ffee": release],
+    ]
+    return try JSONSerialization.data(
+      withJSONObject: ["config": [String: String](), "apps": [String(repeating: "b", count: 32): app]])
+  }
+
+  /// The key that the agent gave to a container.
+  func key() throws -> String {
+    guard let container = try running(Self.label).first else { throw Failure("no container has a key") }
+    let lines = try docker(["inspect", "--format", "{{range .Config.Env}}{{println .}}{{end}}", container])
+    let name = "BALENA_SUPERVISOR_API_KEY="
+    guard let line = lines.first(where: { $0.hasPrefix(name) }) else {
+      throw Failure("the container has no key: \(lines)")
+    }
+    return String(line.dropFirst(name.count))
+  }
+
   @discardableResult
   private func docker(_ arguments: [String]) throws -> [String] {
     try Command.run(["docker", "--host", setting.engine] + arguments).split(separator: "\n").map(String.init)

@@ -24,9 +24,12 @@ struct LoadGenerator {
 
   /// - Throws: `Failure` when a request failed or was not answered with a status below 400: the figures of a
   ///   server that refuses say nothing.
-  func run(url: String, connections: Int, seconds: Int) throws -> LoadResult {
+  ///
+  /// - Parameter header: a field that each request has.
+  func run(url: String, connections: Int, seconds: Int, header: String? = nil) throws -> LoadResult {
+    let fields = header.map { ["-H", $0] } ?? []
     let words = Command.pinned(
-      ["wrk", "-t1", "-c\(connections)", "-d\(seconds)s", "-s", script, url], to: 1)
+      ["wrk", "-t1", "-c\(connections)", "-d\(seconds)s", "-s", script] + fields + [url], to: 1)
     let output = try Command.run(words)
     guard let line = output.split(separator: "\n").last(where: { $0.hasPrefix("{") }),
       let report = try? JSONDecoder().decode(LoadReport.self, from: Data(line.utf8)), report.microseconds > 0

@@ -4,6 +4,7 @@ import Foundation
 nonisolated struct Report: Codable {
   var machine: Machine
   var latency: [LatencyRow]?
+  var keys: [KeyRow]?
   var footprint: Footprint?
   var startMilliseconds: [Double]?
   var apply: ApplyTimes?
@@ -81,6 +82,11 @@ nonisolated struct Report: Codable {
       line(
         "`\(status.path)`, \(connections) connections, of nginx's `/ping`", Self.number(half), "≥ 0.5",
         half >= 0.5)
+    }
+    for row in (keys ?? []).dropFirst() {
+      line(
+        "`\(row.path)` with a key, \(row.bodyBytes) bytes, of `/ping`", Self.number(row.share), "≥ 0.8",
+        row.share >= 0.8)
     }
     if let footprint {
       line("threads", "\(footprint.threads)", "1", footprint.threads == 1)
