@@ -58,6 +58,8 @@ let package = Package(
         "CSystemd", .product(name: "HeapModule", package: "swift-collections"),
         .product(name: "DequeModule", package: "swift-collections"),
       ]),
+    .library(
+      "SystemBus", ["CSystemd", "EventLoop", .product(name: "Logging", package: "swift-log")]),
     .library("Logs", ["CSystemd", .product(name: "Logging", package: "swift-log")]),
     .library(
       "HTTP",
@@ -72,7 +74,10 @@ let package = Package(
       "Engine", ["HTTPClient", "EventLoop", "JSON", "Model", .product(name: "Logging", package: "swift-log")]),
     .library(
       "HostConfiguration",
-      ["Database", "EventLoop", "JSON", "Model", "CSystemd", .product(name: "Logging", package: "swift-log")]),
+      [
+        "SystemBus", "Database", "EventLoop", "JSON", "Model", "CSystemd",
+        .product(name: "Logging", package: "swift-log"),
+      ]),
     .library(
       "StateEngine",
       [
@@ -95,8 +100,8 @@ let package = Package(
     .library(
       "Supervisor",
       [
-        "Cloud", "DeviceAPI", "StateEngine", "Engine", "HostConfiguration", "Database", "HTTP", "HTTPClient",
-        "EventLoop", "Logs", "Model", "JSON", "Journal", "CSystemd",
+        "Cloud", "DeviceAPI", "StateEngine", "Engine", "HostConfiguration", "SystemBus", "Database", "HTTP",
+        "HTTPClient", "EventLoop", "Logs", "Model", "JSON", "Journal", "CSystemd",
         .product(name: "Logging", package: "swift-log"),
       ]),
     .executableTarget(
@@ -123,6 +128,10 @@ let package = Package(
     .tests("Fuzz", of: "FuzzSubjects", ["TestSupport"]),
     .tests("JSON", ["TestSupport"]),
     .tests("EventLoop", ["TestSupport", "CSystemd", "loop-probe"]),
+    .tests(
+      "SystemBus",
+      ["TestSupport", "EventLoop", "CSystemd", .product(name: "Logging", package: "swift-log")],
+      exclude: ["bus-service.py"]),
     .tests("HTTP", ["TestSupport", "EventLoop", "CSystemd"]),
     .tests("HTTPClient", ["TestSupport", "EventLoop", "CSystemd"]),
     .tests("Logs", [.product(name: "Logging", package: "swift-log")]),
@@ -130,7 +139,7 @@ let package = Package(
     .tests("Model", ["JSON", "TestSupport"], exclude: ["Golden"]),
     .tests("Journal", ["TestSupport", "EventLoop", "CSystemd", "JSON"]),
     .tests("Engine", ["TestSupport", "EventLoop", "HTTPClient", "JSON"]),
-    .tests("HostConfiguration", ["JSON", "TestSupport"]),
+    .tests("HostConfiguration", ["JSON", "TestSupport", "EventLoop", "SystemBus"]),
     .tests("StateEngine", ["Model", "JSON", "TestSupport"]),
     .tests("Cloud", ["JSON", "EventLoop"]),
     .tests(

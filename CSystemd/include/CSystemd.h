@@ -85,6 +85,9 @@ static inline int csystemd_termination_signal(int status) {
 /// environ(7); the name itself is ambiguous in Swift.
 char *const *csystemd_environment(void);
 
+/// memfd_create(2) with MFD_CLOEXEC.
+int csystemd_memory_file(const char *name);
+
 // MARK: Journal
 
 /// Installs the handler that lets reading go on when a journal file was truncated below its

@@ -39,6 +39,8 @@ public protocol DeviceAPIHost: AnyObject {
   var journalSource: JournalReader.Source { get }
   /// The setting `SUPERVISOR_LOG_CONTROL`: off, nothing is sent to those who follow the logs.
   var areLogsSent: Bool { get }
+  /// Light, hostname and proxy; nil where there is no host to control.
+  var hostControl: (any HostControl)? { get }
 }
 
 extension DeviceAPIHost {

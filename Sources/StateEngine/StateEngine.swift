@@ -275,6 +275,7 @@ public final class StateEngine {
 
   private func look() async throws(EngineError) {
     guard let host, !isShuttingDown else { return }
+    await host.configureDevice()
     let revisionBefore = current.revision
     // Whatever a step of ours changes while something is read is read again before the plan is
     // made. What others change is too, but not for ever: a container that ends at once and again

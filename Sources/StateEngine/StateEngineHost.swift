@@ -11,6 +11,9 @@ public protocol StateEngineHost: StepHost {
   var deviceUuid: String { get }
   /// What contracts of services are held against.
   var contractFacts: ContractFacts { get }
+  /// Brings settings and boot configuration of the device to the target, before apps are looked at;
+  /// returns at once when nothing is due.
+  func configureDevice() async
   /// A target was stored; `config` is as it was sent. Settings among it take effect now.
   func targetStored(config: [String: String])
   /// config.json names the volume `extra-firmware`.
@@ -19,4 +22,8 @@ public protocol StateEngineHost: StepHost {
   func mappingContext(supervisorGateway: String?) -> MappingContext
   /// The key with which a service calls the API; nil when none can be made now.
   func supervisorAPIKey(appId: Int, service: String) -> String?
+}
+
+extension StateEngineHost {
+  public func configureDevice() async {}
 }

@@ -75,7 +75,7 @@ extension Agent: @MainActor DeviceAPIHost {
 
   // MARK: VPN
 
-  public func vpnStatus() async throws(HostFailure) -> VPNStatus {
-    throw HostFailure("No connection to the system bus \(paths.systemBusAddress)")
-  }
+  public func vpnStatus() async throws(HostFailure) -> VPNStatus { try await host.vpnStatus() }
+
+  public var hostControl: (any HostControl)? { host }
 }

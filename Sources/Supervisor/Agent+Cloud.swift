@@ -104,8 +104,22 @@ extension Agent: @MainActor CloudHost {
   }
 
   public func metrics() async -> JSONObject {
-    guard !settings.bool(.hardwareMetrics) else { return [:] }
-    return JSONObject(ReportDifference.metrics.sorted().map { ($0, .null) })
+    let values = systemMetrics.read()
+    var fields: JSONObject = ["is_undervolted": .bool(values.isUndervolted)]
+    guard settings.bool(.hardwareMetrics) else {
+      for name in ReportDifference.metrics.sorted() { fields[name] = .null }
+      return fields
+    }
+    fields["storage_block_device"] = .string(values.storageDevice)
+    for (name, value) in [
+      ("cpu_usage", values.cpuUsage), ("memory_usage", values.memoryUsage),
+      ("memory_total", values.memoryTotal), ("storage_usage", values.storageUsage),
+      ("storage_total", values.storageTotal), ("cpu_temp", values.cpuTemperature),
+    ] {
+      if let value { fields[name] = .int(value) }
+    }
+    if let id = values.cpuID { fields["cpu_id"] = .string(id) }
+    return fields
   }
 
   public var reportedApps: JSONObject? {
@@ -147,7 +161,9 @@ extension Agent: @MainActor CloudHost {
 
   // MARK: Others
 
-  public var currentConfiguration: [String: String] { settings.currentVariables }
+  public var currentConfiguration: [String: String] {
+    settings.currentVariables.merging(host.bootVariables) { _, boot in boot }
+  }
 
   public func systemLog(_ text: String, isError: Bool) {
     logger.log(level: isError ? .error : .info, "\(text)")

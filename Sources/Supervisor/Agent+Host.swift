@@ -8,6 +8,7 @@ import JSON
 import Logging
 import Model
 import StateEngine
+import SystemBus
 
 // What the parts above the host configuration ask of the device.
 
@@ -79,23 +80,11 @@ extension Agent: @MainActor StateEngineHost {
     } catch {
       logger.error("Cannot write \(dump): \(error)")
     }
-    applySettings()
+    host.configurator.noteTarget()
+    host.applyFirewall()
   }
 
-  /// Brings the agent's settings to what the target says; at the start for the case that the last change
-  /// got no further than the database.
-  func applySettings() {
-    let change = DeviceConfiguration.change(from: settings.currentVariables, to: effectiveConfig)
-    for warning in change.warnings { logger.warning("\(warning)") }
-    guard !change.isEmpty else { return }
-    do throws(SettingError) {
-      logger.info("Applying configuration change \(JSON(change.variables))")
-      try settings.apply(change)
-      logger.info("Applied configuration change \(JSON(change.variables))")
-    } catch {
-      logger.error("Error applying configuration change: \(error.description)")
-    }
-  }
+  public func configureDevice() async { await host.configurator.apply() }
 
   public var effectiveConfig: [String: String] {
     do throws(DatabaseError) {
@@ -142,24 +131,14 @@ extension Agent: @MainActor StateEngineHost {
 
   // MARK: Reboot
 
-  private var breadcrumb: String { paths.onHost("tmp/balena-supervisor/reboot-after-apply") }
-
   public var rebootState: RebootState {
-    var now = timespec()
-    clock_gettime(CLOCK_REALTIME, &now)
-    let bootTime = Int64(now.tv_sec) - facts.uptime.components.seconds
-    var status = stat()
-    let exists = stat(breadcrumb, &status) == 0
-    return RebootState(
-      isScheduled: exists, isRequired: exists && Int64(status.st_mtim.tv_sec) > bootTime,
-      bootTime: Timestamp(seconds: bootTime))
+    RebootState(
+      isScheduled: host.rebootMarker.isPresent, isRequired: host.rebootMarker.isRequired,
+      bootTime: Timestamp(seconds: host.rebootMarker.bootTime))
   }
 
   public func scheduleReboot(service: String) throws(StepError) {
-    do throws(FileError) {
-      try DurableFile.makeDirectories(for: breadcrumb)
-      try DurableFile.write([], to: breadcrumb)
-    } catch {
+    do throws(FileError) { try host.rebootMarker.set() } catch {
       throw .failed("cannot schedule a reboot: \(error)")
     }
     let object: JSON = ["serviceName": .string(service)]
@@ -168,11 +147,15 @@ extension Agent: @MainActor StateEngineHost {
   }
 
   public func reboot() async throws(StepError) {
-    throw .failed("cannot reboot: no connection to the system bus \(paths.systemBusAddress)")
+    do throws(BusError) { try await host.login.reboot() } catch {
+      throw .failed("Unable to reboot: \(error)")
+    }
   }
 
   public func powerOff() async throws(StepError) {
-    throw .failed("cannot power off: no connection to the system bus \(paths.systemBusAddress)")
+    do throws(BusError) { try await host.login.powerOff() } catch {
+      throw .failed("Unable to shutdown: \(error)")
+    }
   }
 
   public var isHostUpdatePending: Bool { paths.hostUpdateMarkers.contains { access($0, F_OK) == 0 } }
@@ -180,7 +163,15 @@ extension Agent: @MainActor StateEngineHost {
   // MARK: Log
 
   public func report(_ event: SystemEvent, text: String, isError: Bool) {
-    logger.log(level: isError ? .error : .info, "\(text)", metadata: ["EVENT": "\(event.rawValue)"])
+    say(text, event: event.rawValue, isError: isError)
+  }
+
+  func report(_ event: DeviceEvent, _ text: String) {
+    say(text, event: event.rawValue, isError: event.isError)
+  }
+
+  private func say(_ text: String, event: String, isError: Bool) {
+    logger.log(level: isError ? .error : .info, "\(text)", metadata: ["EVENT": "\(event)"])
     api?.showSystemEvent(text, isError: isError)
     cloudLog(text, isError: isError)
   }

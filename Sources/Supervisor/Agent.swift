@@ -33,7 +33,9 @@ public final class Agent {
   private var storeRepair: LoopTimer?
   private(set) var listenPort = 48484
   let networkFacts = NetworkFacts()
+  let systemMetrics = SystemMetrics()
   var authorization: (readAt: UInt64, isRequired: Bool)?
+  let host: Host
 
   private(set) var stateEngine: StateEngine?
   private(set) var api: DeviceAPI?
@@ -102,6 +104,9 @@ public final class Agent {
       throw StartFailure(text: "cannot open the database \(paths.database): \(error)")
     }
     settings = Settings(file: file, store: store, logger: logger)
+    host = Host(
+      paths: paths, facts: facts, settings: settings, store: store,
+      busAddress: options.dbusAddress ?? paths.systemBusAddress)
     do throws(SettingError) {
       try settings.generateIdentity()
       if settings.isUnmanaged, !settings.bool(.localMode) { try settings.set([.localMode: true]) }
@@ -123,6 +128,10 @@ public final class Agent {
     let api = DeviceAPI(engine: stateEngine, client: client, host: self, logger: Logger(label: "api"))
     self.stateEngine = stateEngine
     self.api = api
+    // With an address of its own the agent is a guest on the host.
+    host.start(stateEngine, ownsHost: options.listenAddress(environment) == nil) {
+      [unowned self] event, text in report(event, text)
+    }
 
     var configuration = Server.Configuration()
     configuration.idleTimeout = .milliseconds(Int64(settings.int(.apiTimeout)))
@@ -152,7 +161,6 @@ public final class Agent {
     do throws(DatabaseError) { _ = try store.keys.globalKey() } catch {
       logger.error("Cannot make the API's global key: \(error.message)")
     }
-    if (try? store.targets.isSet()) == true { applySettings() }
     holdForBackup()
     startCloud(environment: environment)
     stateEngine.start()
@@ -246,11 +254,12 @@ public final class Agent {
     await withCheckedContinuation { continuation in
       var isOver = false
       do throws(SystemError) {
-        signals = try SignalSource([SIGTERM, SIGINT]) { [logger, serviceManager] number in
+        signals = try SignalSource([SIGTERM, SIGINT]) { [logger, serviceManager, host] number in
           guard !isOver else { return }
           isOver = true
           logger.notice("Received \(number == SIGTERM ? "SIGTERM" : "SIGINT"). Exiting.")
           serviceManager.notifyStopping()
+          host.stop()
           continuation.resume(returning: 128 + number)
         }
       } catch {

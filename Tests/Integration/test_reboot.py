@@ -12,7 +12,7 @@ class Reboot(DeviceTest):
         agent.post_target(app(
             service("one"), service("two", number=2, labels={"io.balena.update.requires-reboot": "1"})))
         delays = wait_until(
-            lambda: (found := re.findall(r'cannot reboot.*"reboot".*next try in (.*)', agent.log)) and len(found) > 2
+            lambda: (found := re.findall(r'Unable to reboot.*"reboot".*next try in (.*)', agent.log)) and len(found) > 2
             and found, "the third try")
         self.assertEqual(delays[:3], ["1 second", "2 seconds", "4 seconds"])
         self.assertTrue(os.path.exists(agent.path("host/tmp/balena-supervisor/reboot-after-apply")))
@@ -28,7 +28,7 @@ class Reboot(DeviceTest):
             pass
         agent.post_target(app(service("one", labels={"io.balena.update.requires-reboot": "1"})))
         wait_until(lambda: "Reason: Waiting for Host OS update to finish" in agent.log, "the reason is told")
-        self.assertNotIn("cannot reboot", agent.log)
+        self.assertNotIn("Unable to reboot", agent.log)
         directory = agent.path("host/tmp/balena-supervisor/services/1/one")
         os.makedirs(directory, exist_ok=True)
         lock = os.path.join(directory, "updates.lock")
@@ -36,6 +36,6 @@ class Reboot(DeviceTest):
             pass
         os.unlink(marker)
         wait_until(lambda: "Reason: Lockfile exists for { appId: 1, service: one }" in agent.log, "the lock is told of")
-        self.assertNotIn("cannot reboot", agent.log)
+        self.assertNotIn("Unable to reboot", agent.log)
         os.unlink(lock)
-        wait_until(lambda: "cannot reboot" in agent.log, "the reboot is tried")
+        wait_until(lambda: "Unable to reboot" in agent.log, "the reboot is tried")

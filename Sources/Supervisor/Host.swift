@@ -1,0 +1,179 @@
+import Database
+import DeviceAPI
+import Glibc
+import HostConfiguration
+import JSON
+import Logging
+import Model
+import StateEngine
+import SystemBus
+
+/// The host around the agent: bus, light, hostname and proxy.
+final class Host {
+  let bus: SystemBus
+  let systemd: SystemdManager
+  let login: LoginManager
+  let leds: LEDPlayer
+  let proxyServices: ProxyServices
+  let hostConfigFiles: HostConfigFiles
+  let configurator: DeviceConfigurator
+  let rebootMarker: RebootMarker
+  /// Knows the apps, and holds their update locks.
+  private(set) weak var engine: StateEngine?
+
+  private let boot: BootConfiguration
+  private let firewall: Firewall
+  private let discovery: HostDiscovery
+  /// Firewall and discovery of the host are the agent's to set.
+  private var ownsHost = false
+
+  private let paths: HostPaths
+  private let facts: HostFacts
+  private let settings: Settings
+  private let logger = Logger(label: "host")
+
+  init(
+    paths: HostPaths, facts: HostFacts, settings: Settings, store: Store, busAddress: String
+  ) {
+    let logger = logger
+    let hooks = Hooks()
+    let report = { (event: DeviceEvent, text: String) in hooks.report(event, text) }
+    let marker = RebootMarker(path: paths.rebootMarker, facts: facts)
+    rebootMarker = marker
+    self.hooks = hooks
+    self.paths = paths
+    self.facts = facts
+    self.settings = settings
+    bus = SystemBus(address: busAddress, logger: logger)
+    systemd = SystemdManager(bus: bus, logger: logger)
+    login = LoginManager(bus: bus, systemd: systemd)
+    leds = LEDPlayer(configured: paths.led, statePath: "\(paths.runtime)/led", logger: logger)
+    proxyServices = ProxyServices(systemd: systemd, logger: logger)
+    hostConfigFiles = HostConfigFiles(paths: paths, settings: settings, logger: logger)
+    boot = BootConfiguration(paths: paths, facts: facts, settings: settings, logger: logger, report: report)
+    configurator = DeviceConfigurator(
+      settings: settings, store: store, boot: boot, systemd: systemd, report: report,
+      scheduleReboot: { reason in
+        do throws(FileError) {
+          try marker.set()
+          report(.rebootScheduled, "Reboot has been scheduled to apply changes: \(reason)")
+        } catch {
+          logger.error("Cannot schedule a reboot: \(error)")
+        }
+      }, wake: { hooks.wake() })
+    firewall = Firewall(logger: logger)
+    discovery = HostDiscovery(systemd: systemd, logger: logger)
+  }
+
+  /// - Parameters:
+  ///   - ownsHost: whether the device is the agent's: its firewall and its discovery.
+  ///   - report: takes lines for the user.
+  func start(_ engine: StateEngine, ownsHost: Bool, report: @escaping (DeviceEvent, String) -> Void) {
+    self.engine = engine
+    self.ownsHost = ownsHost
+    hooks.wake = { [weak engine] in engine?.trigger() }
+    hooks.report = report
+    do throws(DatabaseError) { try configurator.saveInitialConfiguration() } catch {
+      logger.error("The device's first configuration is not kept: \(error.message)")
+    }
+    configurator.start()
+    applyFirewall()
+    if ownsHost { discovery.set(settings.bool(.hostDiscoverability)) }
+    settings.onChange(of: [.initialConfigReported]) { [weak self] _ in self?.configurator.noteReported() }
+    settings.onChange(of: [.firewallMode, .localMode, .hostDiscoverability]) { [weak self] change in
+      guard let self else { return }
+      if change[.firewallMode] != nil || change[.localMode] != nil { applyFirewall() }
+      if self.ownsHost, change[.hostDiscoverability] != nil {
+        discovery.set(settings.bool(.hostDiscoverability))
+      }
+    }
+  }
+
+  private let hooks: Hooks
+
+  /// What the parts of the host call, and what is there after they are made.
+  private final class Hooks {
+    var wake: () -> Void = {}
+    var report: (DeviceEvent, String) -> Void = { _, _ in }
+  }
+
+  /// After a change of the mode, of local mode, or of the target.
+  func applyFirewall() {
+    guard ownsHost else { return }
+    let usesHostNetwork = (engine?.targetApps ?? []).flatMap(\.services).contains {
+      $0.config.networkMode == "host"
+    }
+    let rules = FirewallRules(
+      mode: Firewall.mode(settings.string(.firewallMode), logger: logger), port: settings.int(.listenPort),
+      portOverride: settings.int(.listenPortOverride) == 0 ? nil : settings.int(.listenPortOverride),
+      isLocalMode: settings.isUnmanaged || settings.bool(.localMode),
+      usesHostNetwork: usesHostNetwork)
+    Task { await firewall.apply(rules) }
+  }
+
+  /// What must not stay as the agent has it now.
+  func stop() { leds.stop() }
+
+  /// Variables of the boot configuration as it is now.
+  var bootVariables: [String: String] { boot.currentVariables() }
+
+  // MARK: VPN
+
+  func vpnStatus() async throws(HostFailure) -> VPNStatus {
+    do throws(BusError) {
+      let state = try await systemd.activeState(of: DeviceConfigurator.vpnUnit)
+      return VPNStatus(
+        isEnabled: state != nil && state != "inactive" && state != "deactivating",
+        isConnected: isVPNConnected)
+    } catch {
+      throw HostFailure(error.message)
+    }
+  }
+
+  private var isVPNConnected: Bool {
+    var status = stat()
+    return lstat("\(paths.vpnStatus)/active", &status) == 0
+  }
+}
+
+extension Host: @MainActor HostControl {
+  func blink() { leds.identify() }
+
+  func hostConfig() throws(HostFailure) -> JSON {
+    do throws(FileError) { return try hostConfigFiles.current(hostname: facts.hostname) } catch {
+      throw HostFailure(error.message)
+    }
+  }
+
+  func changeHostConfig(_ request: HostConfigRequest) async throws(HostConfigFailure) {
+    do throws(FileError) {
+      if try hostConfigFiles.change(for: request).isEmpty { return }
+    } catch {
+      throw HostConfigFailure(error.message)
+    }
+    guard let engine else { throw HostConfigFailure("The agent has not started yet") }
+    let isForced = request.force || settings.bool(.lockOverride)
+    do {
+      try await engine.locks.withLocks(engine.currentApps.map(\.appId), force: isForced) {
+        // Others may have written while the locks were waited for.
+        let change = try hostConfigFiles.change(for: request)
+        guard !change.isEmpty else { return }
+        try hostConfigFiles.apply(change)
+        if change.changesProxy { try await proxyServices.restart() }
+      }
+    } catch let error as UpdateLockError {
+      throw HostConfigFailure(error.description, isLock: error.isLock)
+    } catch {
+      throw HostConfigFailure("\(error)")
+    }
+  }
+}
+
+nonisolated extension UpdateLockError {
+  fileprivate var isLock: Bool {
+    switch self {
+    case .conflict, .busy, .hostUpdatePending: true
+    case .failure, .cancelled: false
+    }
+  }
+}

@@ -1,0 +1,167 @@
+import Database
+import Glibc
+@testable import HostConfiguration
+import JSON
+import TestSupport
+import Testing
+
+/// A device's boot partition and the places of the host that back ends write to.
+private final class Board {
+  let scratch = Scratch()
+  lazy var paths = HostPaths(.init(hostRoot: scratch.file("host"), boot: scratch.file("boot")))
+
+  func put(_ path: String, _ content: some Sequence<UInt8>) {
+    var directory = scratch.path
+    for part in path.split(separator: "/").dropLast() {
+      directory += "/\(part)"
+      mkdir(directory, 0o755)
+    }
+    write(content, to: scratch.file(path))
+  }
+
+  func text(_ path: String) -> String { String(decoding: contents(of: scratch.file(path)), as: UTF8.self) }
+}
+
+private let png: [UInt8] = [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
+
+struct SplashTests {
+  private func backEnd(_ board: Board) -> SplashBackEnd {
+    SplashBackEnd(directory: board.paths.splash, logger: quiet)
+  }
+
+  @Test func theOriginalIsKeptAndComesBackWhenTheTargetHasNoImage() async throws {
+    let board = Board()
+    board.put("boot/splash/resin-logo.png", png + [1])
+    let splash = backEnd(board)
+    await splash.prepare()
+    #expect(try splash.read().isEmpty)
+    let wanted = splash.target(["HOST_SPLASH_IMAGE": Base64.encode(png + [2])], current: [:])
+    #expect(wanted.problems.isEmpty)
+    try await splash.write(wanted.options)
+    #expect(contents(of: board.scratch.file("boot/splash/resin-logo.png")) == png + [2])
+    #expect(try splash.read() == wanted.options)
+    #expect(splash.variables(try splash.read()).keys.sorted() == ["HOST_SPLASH_image"])
+    try await splash.write(splash.target([:], current: try splash.read()).options)
+    #expect(contents(of: board.scratch.file("boot/splash/resin-logo.png")) == png + [1])
+    #expect(contents(of: board.scratch.file("boot/splash/balena-logo-default.png")) == png + [1])
+  }
+
+  @Test(arguments: ["data:image/png;base64,", "data:image/png;charset=x;base64,", ""])
+  func spellingsOfOneImageAreOne(prefix: String) throws {
+    let board = Board()
+    board.put("boot/splash/balena-logo.png", png)
+    let splash = backEnd(board)
+    let current = try splash.read()
+    #expect(
+      splash.target(["HOST_SPLASH_image": prefix + Base64.encode(png)], current: current).options == current)
+  }
+
+  @Test(arguments: ["/9j/4AAQ", "no base64!", "data:image/png;base64"])
+  func whatIsNoPNGIsToldAndChangesNothing(image: String) throws {
+    let board = Board()
+    board.put("boot/splash/balena-logo.png", png)
+    let splash = backEnd(board)
+    let current = try splash.read()
+    let target = splash.target(["HOST_SPLASH_image": image], current: current)
+    #expect(target.options == current)
+    #expect(
+      target.problems == ["Expected splash image to be a base64 encoded PNG image. Skipping write."])
+  }
+}
+
+struct ODMDataTests {
+  private func board(_ bytes: [UInt8]) -> (Board, ODMDataBackEnd) {
+    let board = Board()
+    var content = [UInt8](repeating: 0xEE, count: 20000)
+    for (offset, byte) in zip([1659, 5243, 18043], bytes) { content[offset] = byte }
+    board.put("host/dev/mmcblk0boot0", content)
+    board.put("host/sys/block/mmcblk0boot0/force_ro", "1".utf8)
+    return (
+      board,
+      ODMDataBackEnd(
+        device: board.paths.odmData, readOnlySwitch: board.paths.odmDataReadOnlySwitch, logger: quiet)
+    )
+  }
+
+  @Test(arguments: [(1, 0x0), (2, 0x1), (3, 0x6), (4, 0x7), (5, 0x2), (6, 0x3)] as [(Int, UInt8)])
+  func aModeIsOneByteAtThreePlaces(mode: Int, byte: UInt8) async throws {
+    let (board, backEnd) = board(mode == 1 ? [1, 1, 1] : [0, 0, 0])
+    let before = contents(of: board.paths.odmData)
+    let target = backEnd.target(["HOST_ODMDATA_configuration": "\(mode)"], current: try backEnd.read())
+    try await backEnd.write(target.options)
+    #expect(try backEnd.read() == ["configuration": .text("\(mode)")])
+    var expected = before
+    for offset in [1659, 5243, 18043] { expected[offset] = byte }
+    #expect(contents(of: board.paths.odmData) == expected)
+    #expect(board.text("host/sys/block/mmcblk0boot0/force_ro") == "1")
+  }
+
+  @Test func withoutAModeInTheTargetNothingChanges() throws {
+    let (_, backEnd) = board([6, 6, 6])
+    let current = try backEnd.read()
+    #expect(backEnd.target([:], current: current).options == current)
+    let target = backEnd.target(["HOST_ODMDATA_configuration": "7"], current: current)
+    #expect(target.options == current)
+    #expect(target.problems == ["Configuration mode of: 7 is not supported."])
+  }
+
+  @Test(arguments: [
+    ([0, 1, 0], "Unable to parse ODMDATA configuration. Data at offsets do not match."),
+    ([9, 9, 9], "Unable to parse ODMDATA configuration. Unsupported configuration byte set."),
+  ])
+  func bytesThatSayNothingAreAnError(bytes: [UInt8], message: String) {
+    let (_, backEnd) = board(bytes)
+    #expect(throws: BootError(message)) { try backEnd.read() }
+  }
+}
+
+struct ConfigFSTests {
+  @Test func oneKeyChangesAndTheOthersStayInTheirOrder() async throws {
+    let board = Board()
+    board.put("boot/configfs.json", #"{"z":[1.50],"ssdt":["spidev1.0"],"a":null}"#.utf8)
+    let backEnd = ConfigFSBackEnd(paths: board.paths, logger: quiet) { _, _ in }
+    let current = try backEnd.read()
+    #expect(current == ["ssdt": .list(["spidev1.0"])])
+    let same = backEnd.target(["HOST_CONFIGFS_ssdt": "spidev1.0"], current: current)
+    #expect(same.options == current)
+    let next = backEnd.target(["HOST_CONFIGFS_ssdt": "\"spidev1.0\", \"i2c\""], current: current)
+    try await backEnd.write(next.options)
+    #expect(board.text("boot/configfs.json") == #"{"z":[1.50],"ssdt":["spidev1.0","i2c"],"a":null}"#)
+    #expect(try backEnd.read() == next.options)
+  }
+
+  @Test func aTableIsAFileNameAndNothingElse() throws {
+    let backEnd = ConfigFSBackEnd(paths: Board().paths, logger: quiet) { _, _ in }
+    let target = backEnd.target(["HOST_CONFIGFS_ssdt": "\"../../etc/x\",\"ok\""], current: [:])
+    #expect(target.options == ["ssdt": .list(["ok"])])
+    #expect(target.problems.count == 1)
+  }
+}
+
+struct PowerFanTests {
+  private func settings(_ board: Board, _ content: String) throws -> Settings {
+    board.put("boot/config.json", content.utf8)
+    return Settings(
+      file: try ConfigFile(
+        path: board.paths.config, bootDirectory: "/nowhere", copyPath: board.scratch.file("copy"),
+        logger: quiet), store: try Store.inMemory(), logger: quiet)
+  }
+
+  @Test func oneMemberOfTheConfigurationChangesAndTheRestStays() async throws {
+    let board = Board()
+    let backEnd = PowerFanBackEnd(
+      settings: try settings(board, #"{"os":{"sshKeys":["k"],"power":{"mode":"low"}},"x":1}"#), logger: quiet)
+    let current = try backEnd.read()
+    #expect(backEnd.variables(current) == ["HOST_CONFIG_power_mode": "low"])
+    let fan = backEnd.target(
+      ["HOST_CONFIG_power_mode": "low", "HOST_CONFIG_fan_profile": "cool"], current: current)
+    #expect(!backEnd.needsReboot(from: current, to: fan.options))
+    try await backEnd.write(fan.options)
+    #expect(
+      board.text("boot/config.json")
+        == #"{"os":{"sshKeys":["k"],"power":{"mode":"low"},"fan":{"profile":"cool"}},"x":1}"#)
+    #expect(backEnd.needsReboot(from: fan.options, to: [:]))
+    try await backEnd.write([:])
+    #expect(board.text("boot/config.json") == #"{"os":{"sshKeys":["k"]},"x":1}"#)
+  }
+}

@@ -1,0 +1,247 @@
+"""What the API does to the host: reboot, shutdown, VPN, hostname, proxy and light."""
+
+import json
+import os
+import signal
+
+from harness import DeviceTest, app, service, wait_until
+from system_bus import SystemBus
+
+PROXY = """base {
+\tlog_debug = off;
+\tlog_info = on;
+\tlog = stderr;
+\tdaemon = off;
+\tredirector = iptables;
+}
+
+redsocks {
+\ttype = socks5;
+\tip = example.org;
+\tport = 1080;
+\tlogin = "foo";
+\tpassword = "b\\"ar";
+\tlocal_ip = 127.0.0.1;
+\tlocal_port = 12345;
+}
+
+dnsu2t {
+\tremote_ip = 1.1.1.1;
+\tremote_port = 54;
+\tlocal_ip = 127.0.0.1;
+\tlocal_port = 53;
+}
+"""
+SENT = {"type": "socks5", "ip": "example.org", "port": 1080, "login": "foo", "password": "b\"ar", "dns": "1.1.1.1:54"}
+RESTARTS = ["RestartUnit balena-proxy-config.service fail", "RestartUnit redsocks.service fail"]
+CONFIG = '{"hostname":"before","foreign":{"b":1,"a":[1.50,"x"]},"appUpdatePollInterval":900000}'
+
+
+class HostTest(DeviceTest):
+    def device(self, has_bus=True, **options):
+        agent = self.agent(start=False, config=CONFIG)
+        with open(agent.path("host/etc/hostname"), "w", encoding="utf-8") as file:
+            file.write("applied\n")
+        self.bus = SystemBus(self, agent.directory) if has_bus else None
+        return agent.start(dbus_address=f"unix:path={agent.directory}/bus", **options)
+
+    def content(self, agent, name):
+        with open(agent.path(name), encoding="utf-8") as file:
+            return file.read()
+
+    def lock(self, agent):
+        directory = agent.path("host/tmp/balena-supervisor/services/1/one")
+        os.makedirs(directory, exist_ok=True)
+        path = os.path.join(directory, "updates.lock")
+        with open(path, "w", encoding="utf-8"):
+            pass
+        return path
+
+
+class Power(HostTest):
+    def is_closed(self, agent):
+        try:
+            agent.get("/ping", timeout=2)
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    def test_a_reboot_is_answered_and_then_asked_of_logind_while_services_run_on(self):
+        agent = self.device()
+        agent.post_target(app(service("one")))
+        self.wait_for_services(agent, "one")
+        answer = agent.request("POST", "/v1/reboot", {})
+        self.assertEqual((answer.status, answer.text), (202, '{"Data":"OK","Error":""}'))
+        wait_until(lambda: self.bus.calls == ["Reboot 0"], "logind is told")
+        self.assertTrue(self.is_closed(agent))
+        self.assertTrue(self.engine.service_containers(1)["one"]["State"]["Running"])
+
+    def test_a_lock_stops_reboot_and_shutdown_and_force_overrides_it(self):
+        agent = self.device()
+        agent.post_target(app(service("one")))
+        self.wait_for_services(agent, "one")
+        self.lock(agent)
+        for path in ("/v1/reboot", "/v1/shutdown"):
+            answer = agent.request("POST", path, {})
+            self.assertEqual(
+                (answer.status, answer.text),
+                (423, '{"Data":"","Error":"Lockfile exists for { appId: 1, service: one }"}'))
+        self.assertEqual(self.bus.calls, [])
+        self.assertEqual(agent.request("POST", "/v1/reboot", {"force": True}).status, 202)
+        wait_until(lambda: self.bus.calls == ["Reboot 0"], "logind is told")
+
+    def test_a_shutdown_that_the_system_refuses_is_told_and_the_api_comes_back(self):
+        agent = self.device()
+        self.assertEqual(agent.request("POST", "/v1/shutdown", {}).status, 202)
+        wait_until(lambda: "Unable to shutdown: " in agent.log and "Operation inhibited" in agent.log, "it is told")
+        wait_until(agent.answers, "the agent listens again")
+
+    def test_without_a_bus_a_reboot_is_told_to_fail_and_the_api_comes_back(self):
+        agent = self.device(has_bus=False)
+        self.assertEqual(agent.request("POST", "/v1/reboot", {}).status, 202)
+        wait_until(lambda: "Unable to reboot: " in agent.log, "it is told")
+        self.assertIn("no connection to the system bus", agent.log)
+        wait_until(agent.answers, "the agent listens again")
+
+
+class VPN(HostTest):
+    def test_the_state_of_the_vpn_is_that_of_its_unit_and_of_its_marker(self):
+        agent = self.device()
+        self.assertEqual(
+            agent.get("/v2/device/vpn").text, '{"status":"success","vpn":{"enabled":true,"connected":false}}')
+        directory = agent.path("host/run/openvpn/vpn_status")
+        os.makedirs(directory, exist_ok=True)
+        with open(os.path.join(directory, "active"), "w", encoding="utf-8"):
+            pass
+        self.assertEqual(
+            agent.get("/v2/device/vpn").text, '{"status":"success","vpn":{"enabled":true,"connected":true}}')
+
+    def test_a_bus_that_restarts_is_connected_to_again(self):
+        agent = self.device()
+        self.assertEqual(agent.get("/v2/device/vpn").status, 200)
+        self.bus.stop()
+        answer = agent.get("/v2/device/vpn")
+        self.assertEqual((answer.status, answer.json["status"]), (503, "failed"))
+        self.assertIn("system bus", answer.json["message"])
+        self.bus.start()
+        wait_until(lambda: agent.get("/v2/device/vpn").status == 200, "the bus is there again")
+
+
+class HostConfig(HostTest):
+    def patch(self, agent, network, **more):
+        answer = agent.request("PATCH", "/v1/device/host-config", {"network": network, **more})
+        return answer.status, answer.text
+
+    def test_the_hostname_is_written_to_the_configuration_and_nothing_else(self):
+        agent = self.device()
+        before = json.loads(self.content(agent, "boot/config.json"))
+        self.assertEqual(agent.get("/v1/device/host-config").text, '{"network":{"hostname":"applied"}}')
+        self.assertEqual(self.patch(agent, {"hostname": "newname"}), (200, "OK"))
+        text = self.content(agent, "boot/config.json")
+        self.assertEqual(json.loads(text), {**before, "hostname": "newname"})
+        self.assertIn('"foreign":{"b":1,"a":[1.50,"x"]}', text)
+        self.assertEqual(self.patch(agent, {"hostname": ""}), (200, "OK"))
+        self.assertEqual(json.loads(self.content(agent, "boot/config.json"))["hostname"], before["uuid"][:7])
+        self.assertEqual(self.bus.calls, [])
+
+    def test_a_proxy_is_written_byte_for_byte_its_units_restart_in_order_and_a_repeat_does_nothing(self):
+        agent = self.device()
+        self.assertEqual(self.patch(agent, {"proxy": {**SENT, "noProxy": ["10.0.0.1", "fd00::/8"]}}), (200, "OK"))
+        self.assertEqual(self.content(agent, "boot/system-proxy/redsocks.conf"), PROXY)
+        self.assertEqual(self.content(agent, "boot/system-proxy/no_proxy"), "10.0.0.1\nfd00::/8")
+        self.assertEqual(self.bus.calls, RESTARTS)
+        shown = agent.get("/v1/device/host-config").json["network"]
+        self.assertEqual(shown["proxy"], {**SENT, "noProxy": ["10.0.0.1", "fd00::/8"]})
+        self.assertEqual(shown["dns"], "1.1.1.1:54")
+        file = os.stat(agent.path("boot/system-proxy/redsocks.conf"))
+        for again in ({**SENT}, {"ip": "example.org"}, {"noProxy": ["fd00::/8", "10.0.0.1"]}, {"dns": "1.1.1.1:54"}):
+            self.assertEqual(self.patch(agent, {"proxy": again}), (200, "OK"))
+        after = os.stat(agent.path("boot/system-proxy/redsocks.conf"))
+        self.assertEqual((after.st_ino, after.st_mtime_ns), (file.st_ino, file.st_mtime_ns))
+        self.assertEqual(self.bus.calls, RESTARTS)
+
+        self.assertEqual(self.patch(agent, {"proxy": {"port": 1090, "dns": False, "noProxy": []}}), (200, "OK"))
+        self.assertEqual(
+            self.content(agent, "boot/system-proxy/redsocks.conf"),
+            PROXY.partition("\ndnsu2t")[0].replace("port = 1080", "port = 1090"))
+        self.assertFalse(os.path.exists(agent.path("boot/system-proxy/no_proxy")))
+        self.assertEqual(self.patch(agent, {"proxy": {}}), (200, "OK"))
+        self.assertFalse(os.path.exists(agent.path("boot/system-proxy/redsocks.conf")))
+        self.assertEqual(self.bus.calls, RESTARTS * 3)
+        self.assertEqual(os.listdir(agent.path("boot/system-proxy")), [])
+
+    def test_a_lock_refuses_a_change_but_not_a_repeat_and_force_counts_in_both_places(self):
+        agent = self.device()
+        agent.post_target(app(service("one")))
+        self.wait_for_services(agent, "one")
+        self.lock(agent)
+        refused = (423, "Lockfile exists for { appId: 1, service: one }")
+        self.assertEqual(self.patch(agent, {"hostname": "one"}), refused)
+        self.assertEqual(self.patch(agent, {"proxy": SENT}), refused)
+        self.assertEqual(json.loads(self.content(agent, "boot/config.json"))["hostname"], "before")
+        self.assertFalse(os.path.exists(agent.path("boot/system-proxy/redsocks.conf")))
+        self.assertEqual(self.patch(agent, {"hostname": "before"}), (200, "OK"))
+        self.assertEqual(self.patch(agent, {}), (200, "OK"))
+        self.assertEqual(self.patch(agent, {"hostname": "one"}, force=True), (200, "OK"))
+        self.lock(agent)
+        self.assertEqual(self.patch(agent, {"hostname": "two"}), refused)
+        self.assertEqual(self.patch(agent, {"hostname": "two", "force": "on"}), (200, "OK"))
+        self.assertEqual(json.loads(self.content(agent, "boot/config.json"))["hostname"], "two")
+
+    def test_what_is_no_configuration_is_refused_with_its_place(self):
+        agent = self.device()
+        first = "Could not parse host config input to a valid format:\n"
+        for body, place in (
+            ({}, "at network but"), ({"network": 123}, "at network but"),
+            ({"network": {"hostname": 123}}, "Expecting string at network.hostname but instead got: 123"),
+            ({"network": {"proxy": {"dns": "1.1.1.1"}}}, "at network.proxy.1.dns but"),
+            ({"network": {"hostname": "a", "proxy": {"ip": "a\nb"}}}, "network.proxy.ip"),
+        ):
+            answer = agent.request("PATCH", "/v1/device/host-config", body)
+            self.assertEqual(answer.status, 400)
+            self.assertEqual(answer.headers["Content-Type"], "text/html; charset=utf-8")
+            self.assertTrue(answer.text.startswith(first), answer.text)
+            self.assertIn(place, answer.text)
+        self.assertEqual(json.loads(self.content(agent, "boot/config.json"))["hostname"], "before")
+
+    def test_without_a_bus_the_files_are_written_and_the_answer_says_what_is_missing(self):
+        agent = self.device(has_bus=False)
+        status, text = self.patch(agent, {"proxy": SENT})
+        self.assertEqual(status, 503)
+        self.assertIn("system bus", text)
+        self.assertEqual(self.content(agent, "boot/system-proxy/redsocks.conf"), PROXY)
+
+
+class Blink(HostTest):
+    def test_the_light_blinks_and_is_given_back_by_an_agent_that_ends_or_was_killed(self):
+        agent = self.agent(start=False)
+        directory = agent.path("leds/led0")
+        os.makedirs(directory)
+        files = {"brightness": "3", "max_brightness": "255", "trigger": "none [heartbeat]"}
+        for name, text in files.items():
+            with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
+                file.write(text)
+
+        def read(name):
+            return self.content(agent, f"leds/led0/{name}")
+
+        environment = {"LED_FILE": os.path.join(directory, "brightness")}
+        for end in (signal.SIGTERM, signal.SIGKILL):
+            agent.start(environment=environment)
+            answer = agent.request("POST", "/v1/blink")
+            self.assertEqual((answer.status, answer.text), (200, ""))
+            for value in ("255", "0", "255"):
+                wait_until(lambda value=value: read("brightness") == value, f"the light is at {value}")
+            self.assertEqual(read("trigger"), "none")
+            agent.kill(end)
+            if end == signal.SIGKILL:
+                self.assertEqual(read("trigger"), "none")
+                agent.start(environment=environment)
+            wait_until(lambda: (read("trigger"), read("brightness")) == ("heartbeat", "3"), "it is given back")
+            with open(os.path.join(directory, "trigger"), "w", encoding="utf-8") as file:
+                file.write("none [heartbeat]")
+
+    def test_a_device_without_a_light_answers_the_same(self):
+        agent = self.agent()
+        answer = agent.request("POST", "/v1/blink")
+        self.assertEqual((answer.status, answer.text), (200, ""))

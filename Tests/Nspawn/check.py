@@ -1,0 +1,293 @@
+"""What the agent does to a real host: systemd, logind, D-Bus, journald and an engine, booted in a container.
+
+    check.py BINARY DIRECTORY
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+DEVICE = os.path.join(ROOT, "scripts/nspawn-device")
+URL = "http://127.0.0.1:48484"
+UNIT = """[Unit]
+After=docker.service dbus.service
+[Service]
+Type=notify
+ExecStart=/usr/bin/balena-supervisor run --host-root / --boot /mnt/boot --state /mnt/state --data /mnt/data \
+  --database /data/database.sqlite --engine unix:///run/docker.sock
+Environment=LOG_LEVEL=debug
+Restart=always
+[Install]
+WantedBy=multi-user.target
+"""
+PLAIN_UNIT = """[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'echo started'
+ExecStop=/bin/sh -c 'echo stopped'
+[Install]
+WantedBy=multi-user.target
+"""
+COMMAND = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done"]
+
+
+class Failure(Exception):
+    pass
+
+
+def wait_until(condition, what, seconds=120):
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise Failure(f"not within {seconds} s: {what}")
+        time.sleep(0.2)
+
+
+class Device:
+    def __init__(self, binary, directory):
+        self.directory = directory
+        self.root = os.path.join(directory, "root")
+        self.process = None
+        subprocess.run([DEVICE, "create", directory], check=True)
+        shutil.copy(binary, os.path.join(self.root, "usr/bin/balena-supervisor"))
+        for name in ("mnt/boot", "mnt/state", "mnt/data", "data"):
+            os.makedirs(os.path.join(self.root, name), exist_ok=True)
+        self.write("mnt/boot/config.json", '{"hostname":"before"}')
+        self.write("mnt/boot/device-type.json", '{"slug":"raspberrypi4-64","arch":"aarch64"}')
+        self.write("mnt/boot/config.txt", "# a board\ngpu_mem=16\n")
+        self.unit("balena-supervisor", UNIT)
+        for name in ("openvpn", "balena-proxy-config", "redsocks"):
+            self.unit(name, PLAIN_UNIT)
+        self.unit("slow", "[Service]\nType=oneshot\nExecStart=/bin/sleep 300\nTimeoutStartSec=infinity\n", wanted=False)
+
+    def write(self, name, text):
+        with open(os.path.join(self.root, name), "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def read(self, name):
+        with open(os.path.join(self.root, name), encoding="utf-8") as file:
+            return file.read()
+
+    def unit(self, name, text, wanted=True):
+        self.write(f"etc/systemd/system/{name}.service", text)
+        if wanted:
+            directory = os.path.join(self.root, "etc/systemd/system/multi-user.target.wants")
+            os.makedirs(directory, exist_ok=True)
+            os.symlink(f"/etc/systemd/system/{name}.service", os.path.join(directory, f"{name}.service"))
+
+    def boot(self):
+        self.process = subprocess.Popen([DEVICE, "boot", self.directory], stdin=subprocess.DEVNULL)
+
+    @property
+    def ends(self):
+        try:
+            with open(os.path.join(self.directory, "ends"), encoding="utf-8") as file:
+                return file.read().split()
+        except FileNotFoundError:
+            return []
+
+    def run(self, *command, check=True, input=None, timeout=120):
+        done = subprocess.run([DEVICE, "run", self.directory, *command], capture_output=True, text=True, input=input,
+                              timeout=timeout, check=False)
+        if check and done.returncode != 0:
+            raise Failure(f"{command}: {done.returncode} {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def request(self, method, path, body=None, check=True):
+        command = ["curl", "-s", "-m", "100", "-X", method, "-w", "\n%{http_code}", URL + path]
+        if body is not None:
+            command += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+        text, _, status = self.run(*command, check=check).rpartition("\n")
+        return (int(status) if status.isdigit() else 0), text
+
+    def answers(self):
+        return self.request("GET", "/ping", check=False) == (200, "OK")
+
+    def journal(self, *options):
+        return self.run("journalctl", "--no-pager", "-o", "cat", *options)
+
+    def target(self, command, config=None):
+        services = {"1": {"serviceName": "one", "imageId": 1, "image": "test:1", "environment": {}, "labels": {},
+                          "command": COMMAND, "restart": "always", **command}}
+        app = {"name": "app", "commit": "c0ffee01", "releaseId": 1, "services": services, "volumes": {}, "networks": {}}
+        config = {"HOST_CONFIG_gpu_mem": "16", **(config or {})}
+        found = self.request("POST", "/v2/local/target-state",
+                             {"local": {"name": "local", "config": config, "apps": {"1": app}}})
+        if found[0] != 200:
+            raise Failure(f"target: {found}")
+
+    def is_running(self):
+        status, text = self.request("GET", "/v2/state/status", check=False)
+        if status != 200:
+            return False
+        state = json.loads(text)
+        return state["appState"] == "applied" and [row["status"] for row in state["containers"]] == ["Running"]
+
+    def containers(self):
+        return self.run("docker", "ps", "-q", "--no-trunc", "-f", "label=io.balena.supervised").split()
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            subprocess.run([DEVICE, "stop", self.directory], check=False)
+            self.process.kill()
+            self.process.wait()
+
+
+def expect(holds, what):
+    if not holds:
+        raise Failure(what)
+
+
+class Sentences:
+    def __init__(self, device):
+        self.device = device
+        self.failed = 0
+        self.passed = 0
+
+    def check(self, sentence, body):
+        try:
+            body()
+        except (Failure, subprocess.SubprocessError, OSError, ValueError) as error:
+            self.failed += 1
+            print(f"FAIL nspawn: {sentence}\n    {error}", flush=True)
+            try:
+                print("    " + self.device.journal("-u", "balena-supervisor", "-n", "25").replace("\n", "\n    "), flush=True)
+            except (Failure, subprocess.SubprocessError) as problem:
+                print(f"    no journal: {problem}")
+            return
+        self.passed += 1
+        print(f"ok   nspawn: {sentence}", flush=True)
+
+
+def main(binary, directory):
+    device = Device(binary, directory)
+    sentences = Sentences(device)
+    lock = "tmp/balena-supervisor/services/1/one/updates.lock"
+
+    def locked(name, content=True):
+        path = f"/{name}"
+        if content:
+            device.run("mkdir", "-p", os.path.dirname(path))
+            device.run("touch", path)
+        else:
+            device.run("rm", "-f", path)
+
+    def comes_up():
+        device.boot()
+        wait_until(device.answers, "the agent answers", 180)
+
+    def service_runs():
+        device.run("sh", "-c", "mkdir -p /i/bin && cp /bin/busybox /i/bin/ && for n in sh sleep; do ln -sf busybox /i/bin/$n;"
+                   "done; tar -C /i -c . | docker import - test:1")
+        device.target({})
+        wait_until(device.is_running, "the service runs", 180)
+
+    def vpn_is_read():
+        answer = device.request("GET", "/v2/device/vpn")
+        expect(answer == (200, '{"status":"success","vpn":{"enabled":true,"connected":false}}'), answer)
+        device.run("systemctl", "stop", "openvpn")
+        answer = device.request("GET", "/v2/device/vpn")
+        expect(answer == (200, '{"status":"success","vpn":{"enabled":false,"connected":false}}'), answer)
+        device.run("systemctl", "start", "openvpn")
+
+    def firewall_is_there():
+        rules = device.run("iptables-save", "-t", "filter")
+        expect("-A INPUT -j BALENA-FIREWALL" in rules, rules)
+        expect("-A BALENA-FIREWALL -p tcp -m tcp --dport 48484 -j REJECT" in rules, rules)
+        expect("-A DOCKER-USER -j BALENA-SUPERVISOR" in rules and "-A DOCKER-USER -j RETURN" in rules, rules)
+
+    def proxy_restarts():
+        device.run("journalctl", "--sync")
+        answer = device.request("PATCH", "/v1/device/host-config", {"network": {"proxy": {
+            "type": "socks5", "ip": "example.org", "port": 1080}}})
+        expect(answer == (200, "OK"), answer)
+        device.run("journalctl", "--sync")
+        lines = [line for line in device.journal("-t", "systemd", "-n", "40").splitlines()
+                 if line.startswith(("Stopped ", "Finished "))
+                 and ("balena-proxy-config" in line or "redsocks" in line)]
+        units = ["balena-proxy-config.service", "balena-proxy-config.service", "redsocks.service", "redsocks.service"]
+        expect([next(u for u in set(units) if u in line) for line in lines[-4:]] == units, lines)
+        count = len(lines)
+        answer = device.request("PATCH", "/v1/device/host-config", {"network": {"proxy": {"port": 1080}}})
+        expect(answer == (200, "OK"), answer)
+        device.run("journalctl", "--sync")
+        lines = [line for line in device.journal("-t", "systemd", "-n", "40").splitlines()
+                 if line.startswith(("Stopped ", "Finished "))
+                 and ("balena-proxy-config" in line or "redsocks" in line)]
+        expect(len(lines) == count, lines)
+
+    def lock_refuses():
+        locked(lock)
+        for path in ("/v1/reboot", "/v1/shutdown"):
+            answer = device.request("POST", path, {})
+            expect(answer == (423, '{"Data":"","Error":"Lockfile exists for { appId: 1, service: one }"}'), answer)
+        answer = device.request("PATCH", "/v1/device/host-config", {"network": {"hostname": "after"}})
+        expect(answer == (423, "Lockfile exists for { appId: 1, service: one }"), answer)
+        expect(device.ends == [], device.ends)
+
+    def boots_again(ends):
+        wait_until(lambda: device.ends == ends, f"the container ended with {ends}", 120)
+        wait_until(device.answers, "the agent answers again", 180)
+        wait_until(device.is_running, "the service runs again", 180)
+
+    def force_reboots():
+        answer = device.request("POST", "/v1/reboot", {"force": True})
+        expect(answer == (202, '{"Data":"OK","Error":""}'), answer)
+        boots_again(["133"])
+
+    def engine_restarts():
+        before = device.containers()
+        device.target({"environment": {"A": "1"}})
+        device.run("busctl", "call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+                   "org.freedesktop.systemd1.Manager", "RestartUnit", "ss", "docker.service", "replace")
+        wait_until(lambda: device.is_running() and len(device.containers()) == 1 and device.containers() != before,
+                   "one container of the new configuration", 180)
+
+    def configuration_reboots():
+        device.target({"environment": {"A": "1"}}, {"HOST_CONFIG_gpu_mem": "64"})
+        boots_again(["133", "133"])
+        expect(device.read("mnt/boot/config.txt") == "# a board\ngpu_mem=64\n", device.read("mnt/boot/config.txt"))
+        time.sleep(3)
+        expect(device.ends == ["133", "133"], device.ends)
+
+    def bus_restarts():
+        device.run("systemctl", "kill", "-s", "KILL", "dbus.service")
+        device.run("sh", "-c", "systemctl start dbus.service")
+        wait_until(lambda: device.request("GET", "/v2/device/vpn", check=False)[0] == 200, "the bus is there again")
+
+    def shuts_down():
+        answer = device.request("POST", "/v1/shutdown", {})
+        expect(answer[0] == 202, answer)
+        wait_until(lambda: device.process.poll() is not None, "the container has ended", 120)
+        expect(device.ends[-1] == "0", device.ends)
+
+    try:
+        for sentence, body in (
+            ("the agent is ready below systemd", comes_up),
+            ("a service runs", service_runs),
+            ("the firewall guards the API and leaves the engine's chain alone", firewall_is_there),
+            ("the VPN's state is that of its unit", vpn_is_read),
+            ("a changed proxy restarts its units in order, a repeat does not", proxy_restarts),
+            ("a lock refuses reboot, shutdown and a new hostname", lock_refuses),
+            ("force reboots the device, and the service comes back", force_reboots),
+            ("an engine that restarts during an update converges", engine_restarts),
+            ("a changed boot configuration reboots once", configuration_reboots),
+            ("a bus that was killed is connected to again", bus_restarts),
+            ("shutdown ends the device", shuts_down),
+        ):
+            sentences.check(sentence, body)
+    finally:
+        device.stop()
+    print(f"nspawn: {sentences.passed} passed, {sentences.failed} failed")
+    return 1 if sentences.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,148 @@
+#!/usr/bin/python3
+"""A small service on the bus of the tests: stands in for logind and for the service manager's jobs.
+
+Calls that it gets are written to standard output, one a line."""
+
+import sys
+
+import dbus
+import dbus.mainloop.glib
+import dbus.service
+from gi.repository import GLib
+
+dbus.mainloop.glib.DBusGMainLoop(set_as_default=True)
+bus = dbus.bus.BusConnection(sys.argv[1])
+MANAGER = "org.freedesktop.systemd1.Manager"
+LOGIN = "org.freedesktop.login1.Manager"
+JOB = "/org/freedesktop/systemd1/job/"
+
+
+def note(*words):
+    print(*words, flush=True)
+
+
+class Unit(dbus.service.Object):
+    def __init__(self, path, **properties):
+        super().__init__(bus, path)
+        self.properties = properties
+
+    @dbus.service.method("org.freedesktop.DBus.Properties", in_signature="ss", out_signature="v")
+    def Get(self, interface, name):
+        return self.properties[name]
+
+
+class Missing(dbus.DBusException):
+    _dbus_error_name = "org.freedesktop.systemd1.NoSuchUnit"
+
+
+class Refused(dbus.DBusException):
+    _dbus_error_name = "org.freedesktop.DBus.Error.AccessDenied"
+
+
+class Destructive(dbus.DBusException):
+    _dbus_error_name = "org.freedesktop.systemd1.TransactionIsDestructive"
+
+
+class Manager(dbus.service.Object):
+    jobs = 0
+    conflicts = 1
+
+    @dbus.service.method(MANAGER)
+    def Subscribe(self):
+        note("Subscribe")
+
+    @dbus.service.method(MANAGER, in_signature="s", out_signature="o")
+    def GetUnit(self, name):
+        if name in ("missing.service", "on-disk.service"):
+            raise Missing(f"Unit {name} not loaded.")
+        return "/org/freedesktop/systemd1/unit/" + name.replace(".", "_2e").replace("-", "_2d")
+
+    @dbus.service.method(MANAGER, in_signature="s", out_signature="o")
+    def LoadUnit(self, name):
+        return "/org/freedesktop/systemd1/unit/" + name.replace(".", "_2e").replace("-", "_2d")
+
+    def job(self, verb, name, mode):
+        note(verb, name, mode)
+        if name == "missing.service":
+            raise Missing(f"Unit {name} not found.")
+        if name == "conflict.service" and self.conflicts:
+            self.conflicts -= 1
+            raise Destructive("Transaction is destructive.")
+        Manager.jobs += 1
+        number, path = Manager.jobs, f"{JOB}{Manager.jobs}"
+        result = {"failing.service": "failed"}.get(name, "done")
+        if name == "immediate.service":
+            # The signal follows the answer in the same write.
+            GLib.idle_add(lambda: self.JobRemoved(number, path, name, result) and False)
+        elif name != "hanging.service":
+            GLib.timeout_add(50, lambda: self.JobRemoved(number, path, name, result) and False)
+        return path
+
+    @dbus.service.method(MANAGER, in_signature="ss", out_signature="o")
+    def StartUnit(self, name, mode):
+        return self.job("StartUnit", name, mode)
+
+    @dbus.service.method(MANAGER, in_signature="ss", out_signature="o")
+    def StopUnit(self, name, mode):
+        return self.job("StopUnit", name, mode)
+
+    @dbus.service.method(MANAGER, in_signature="ss", out_signature="o")
+    def RestartUnit(self, name, mode):
+        return self.job("RestartUnit", name, mode)
+
+    @dbus.service.method(MANAGER)
+    def Reboot(self):
+        note("systemd Reboot")
+
+    @dbus.service.signal(MANAGER, signature="uoss")
+    def JobRemoved(self, number, job, unit, result):
+        pass
+
+
+class Login(dbus.service.Object):
+    @dbus.service.method(LOGIN, in_signature="b")
+    def Reboot(self, interactive):
+        note("Reboot", int(interactive))
+
+    @dbus.service.method(LOGIN, in_signature="b")
+    def PowerOff(self, interactive):
+        raise Refused("Operation inhibited")
+
+    @dbus.service.method(LOGIN, out_signature="s")
+    def CanReboot(self):
+        return "yes"
+
+    @dbus.service.method("test.Control", in_signature="b")
+    def Prepare(self, beginning):
+        self.PrepareForShutdown(beginning)
+
+    @dbus.service.method("test.Control", async_callbacks=("answer", "fail"))
+    def Hang(self, answer, fail):
+        note("Hang")
+
+    @dbus.service.method("test.Control", in_signature="a(sv)ybnqiuxtdog", out_signature="a(sv)ybnqiuxtdog")
+    def Echo(self, a, b, c, d, e, f, g, h, i, j, k, l):
+        return a, b, c, d, e, f, g, h, i, j, k, l
+
+    @dbus.service.signal(LOGIN, signature="b")
+    def PrepareForShutdown(self, beginning):
+        pass
+
+
+names = [dbus.service.BusName("org.freedesktop.systemd1", bus)]
+if "no-logind" not in sys.argv:
+    names.append(dbus.service.BusName("org.freedesktop.login1", bus))
+    login = Login(bus, "/org/freedesktop/login1")
+manager = Manager(bus, "/org/freedesktop/systemd1")
+units = [
+    Unit("/org/freedesktop/systemd1/unit/openvpn_2eservice", ActiveState="active", LoadState="loaded",
+         PartOf=dbus.Array(["redsocks-conf.target"], signature="s")),
+    *(Unit(f"/org/freedesktop/systemd1/unit/{name}", ActiveState="active", LoadState="loaded",
+           PartOf=dbus.Array([], signature="s"))
+      for name in ("balena_2dproxy_2dconfig_2eservice", "redsocks_2eservice")),
+    Unit("/org/freedesktop/systemd1/unit/on_2ddisk_2eservice", ActiveState="inactive", LoadState="loaded"),
+    Unit("/org/freedesktop/systemd1/unit/missing_2eservice", ActiveState="inactive", LoadState="not-found"),
+    Unit("/org/freedesktop/systemd1/unit/hanging_2eservice", ActiveState="activating", LoadState="loaded"),
+]
+note("ready")
+GLib.MainLoop().run()
