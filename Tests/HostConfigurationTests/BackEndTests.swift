@@ -97,7 +97,8 @@ struct ODMDataTests {
   }
 
   @Test func withoutAModeInTheTargetNothingChanges() throws {
-    let (_, backEnd) = board([6, 6, 6])
+    let (board, backEnd) = board([6, 6, 6])
+    defer { withExtendedLifetime(board) {} }
     let current = try backEnd.read()
     #expect(backEnd.target([:], current: current).options == current)
     let target = backEnd.target(["HOST_ODMDATA_configuration": "7"], current: current)
@@ -110,7 +111,8 @@ struct ODMDataTests {
     ([9, 9, 9], "Unable to parse ODMDATA configuration. Unsupported configuration byte set."),
   ])
   func bytesThatSayNothingAreAnError(bytes: [UInt8], message: String) {
-    let (_, backEnd) = board(bytes)
+    let (board, backEnd) = board(bytes)
+    defer { withExtendedLifetime(board) {} }
     #expect(throws: BootError(message)) { try backEnd.read() }
   }
 }
