@@ -65,7 +65,8 @@ let package = Package(
       "HTTP",
       ["EventLoop", "CSystemd", "CZlib", "JSON", .product(name: "DequeModule", package: "swift-collections")]),
     .library(
-      "HTTPClient", ["EventLoop", "CCurl", .product(name: "DequeModule", package: "swift-collections")]),
+      "HTTPClient",
+      ["EventLoop", "CCurl", "CSystemd", .product(name: "DequeModule", package: "swift-collections")]),
     .library("Database", ["CSQLite", "JSON", .product(name: "Logging", package: "swift-log")]),
     .library(
       "Journal", ["EventLoop", "Logs", "JSON", "CSystemd", .product(name: "Logging", package: "swift-log")]),

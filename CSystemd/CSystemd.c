@@ -1,6 +1,9 @@
 #define _GNU_SOURCE 1
 #include "CSystemd.h"
 
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+
 int csystemd_accept(int listener) {
   return accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
@@ -10,3 +13,43 @@ int csystemd_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
 int csystemd_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 
 char *const *csystemd_environment(void) { return environ; }
+
+int csystemd_network_monitor(void) {
+  int descriptor = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
+  if (descriptor < 0) return -1;
+  struct sockaddr_nl address = {
+      .nl_family = AF_NETLINK,
+      .nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR,
+  };
+  if (bind(descriptor, (struct sockaddr *)&address, sizeof address) < 0) {
+    int error = errno;
+    close(descriptor);
+    errno = error;
+    return -1;
+  }
+  return descriptor;
+}
+
+ssize_t csystemd_multicast_query(int descriptor, int interface, const void *data, size_t length) {
+  struct sockaddr_in group = {.sin_family = AF_INET, .sin_port = htons(5353)};
+  group.sin_addr.s_addr = htonl(0xE00000FB); // 224.0.0.251
+  union {
+    char bytes[CMSG_SPACE(sizeof(struct in_pktinfo))];
+    struct cmsghdr align;
+  } control = {.bytes = {0}};
+  struct iovec part = {.iov_base = (void *)data, .iov_len = length};
+  struct msghdr message = {
+      .msg_name = &group,
+      .msg_namelen = sizeof group,
+      .msg_iov = &part,
+      .msg_iovlen = 1,
+      .msg_control = control.bytes,
+      .msg_controllen = sizeof control.bytes,
+  };
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = IPPROTO_IP;
+  header->cmsg_type = IP_PKTINFO;
+  header->cmsg_len = CMSG_LEN(sizeof(struct in_pktinfo));
+  ((struct in_pktinfo *)CMSG_DATA(header))->ipi_ifindex = interface;
+  return sendmsg(descriptor, &message, MSG_NOSIGNAL);
+}

@@ -48,6 +48,17 @@ static inline int csystemd_stream_socket(int family) {
   return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }
 
+/// A socket of rtnetlink(7) that hears of links and addresses, with SOCK_NONBLOCK and SOCK_CLOEXEC; or -1 and errno.
+int csystemd_network_monitor(void);
+
+/// A datagram socket for IPv4 with SOCK_NONBLOCK and SOCK_CLOEXEC.
+static inline int csystemd_datagram_socket(void) {
+  return socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+
+/// Sends a message to the group of multicast DNS over one interface; the return is that of sendmsg(2).
+ssize_t csystemd_multicast_query(int descriptor, int interface, const void *data, size_t length);
+
 /// epoll_ctl(2) with an unsigned 64-bit cookie.
 static inline int csystemd_epoll_control(int epoll, int operation, int descriptor,
                                          uint32_t events, uint64_t cookie) {

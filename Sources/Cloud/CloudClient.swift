@@ -44,6 +44,10 @@ public final class CloudClient {
   private let http: HTTPClient
   private let userAgent: () -> String
   let logger: Logger
+  /// The cloud has answered, whatever.
+  var onAnswer: () -> Void = {}
+  /// There was no way to the cloud, or nothing came back.
+  var onNoAnswer: () -> Void = {}
 
   /// Answers other than a target state.
   static let answerLimit = 1 << 20
@@ -81,8 +85,10 @@ public final class CloudClient {
       method, url, key: key, headers: headers, body: body, timeout: timeout, total: total, limit: limit)
     do throws(ClientError) {
       let answer = try await http.send(request)
+      onAnswer()
       return CloudAnswer(status: answer.status, headers: answer.headers, body: answer.body)
     } catch {
+      if [.nameNotResolved, .unreachable, .timeout].contains(error.kind) { onNoAnswer() }
       throw Self.failure(error)
     }
   }

@@ -12,6 +12,7 @@ public import Logging
 /// the running agent (a join, a leave), all tasks end and the link begins anew.
 public final class CloudLink {
   public let logs: LogStream
+  public let connectivity: ConnectivityCheck
 
   private let client: CloudClient
   private let store: Store
@@ -41,6 +42,9 @@ public final class CloudLink {
     tagReporter = TagReporter(client, logger: logger)
     provisioner = Provisioner(client, host: host, logger: logger)
     logs = LogStream(client, http: http, logger: logger)
+    connectivity = ConnectivityCheck(settings: settings, http: http, logger: logger)
+    client.onAnswer = { [unowned self] in connectivity.confirm() }
+    client.onNoAnswer = { [unowned self] in connectivity.suspect() }
     poller.beforeDelivery = { [unowned self] config in firstContact(target: config) }
     poller.onContact = { [unowned self] in lastContact = .read() }
     reporter.onContact = { [unowned self] in lastContact = .read() }
@@ -49,6 +53,7 @@ public final class CloudLink {
   /// Begins, and follows changes of config.json from now on.
   public func start() {
     begin()
+    connectivity.start()
     client.settings.onChange(of: [.apiEndpoint, .uuid, .deviceApiKey, .apiKey, .registeredAt, .deviceId]) {
       [unowned self] _ in settingsChanged()
     }

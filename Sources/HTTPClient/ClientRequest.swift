@@ -46,6 +46,10 @@ public nonisolated struct ClientRequest: Sendable {
   public var acceptsEncodings: Bool
   /// `send(_:)` fails beyond this many bytes of (decoded) answer body.
   public var bodyLimit: Int
+  /// Ask nothing: the answer, of status 0, is that a TCP connection came about. It is closed at once.
+  public var connectsOnly = false
+  /// Addresses of the URL's host, where it is not to be looked up.
+  var addresses: [String] = []
 
   /// Answers that are kept whole: 16 MiB, several times the largest target state.
   public static let defaultBodyLimit = 16 * 1024 * 1024
@@ -65,6 +69,16 @@ public nonisolated struct ClientRequest: Sendable {
     self.maximumRedirects = maximumRedirects
     self.acceptsEncodings = acceptsEncodings
     self.bodyLimit = bodyLimit
+  }
+
+  /// Host and port of `url`.
+  var authority: (host: String, port: Int)? {
+    let parts = url.split(separator: "/", maxSplits: 3, omittingEmptySubsequences: false)
+    guard parts.count > 2, let authority = parts[2].split(separator: "@").last else { return nil }
+    let pieces = authority.split(separator: ":")
+    guard let host = pieces.first, pieces.count <= 2 else { return nil }
+    let port = pieces.count == 2 ? Int(pieces[1]) : parts[0] == "https:" ? 443 : 80
+    return port.map { (String(host), $0) }
   }
 
   /// The other side, as a person would name it: the socket, or scheme, host and port.

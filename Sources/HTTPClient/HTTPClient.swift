@@ -21,6 +21,7 @@ public final class HTTPClient {
 
   private var roots: TrustRoots?
   private var multi: MultiHandle?
+  private let multicast = MulticastResolver()
 
   public init(userAgent: String? = nil) { self.userAgent = userAgent }
 
@@ -39,6 +40,12 @@ public final class HTTPClient {
   ///
   /// A cancelled task ends the transfer. Any status is an answer.
   public func send(_ request: ClientRequest) async throws(ClientError) -> ClientResponse {
+    do throws(ClientError) { return try await sendOnce(request) } catch {
+      return try await sendOnce(try await withAddresses(request, after: error))
+    }
+  }
+
+  private func sendOnce(_ request: ClientRequest) async throws(ClientError) -> ClientResponse {
     let transfer = try begin(request, sink: .whole(limit: request.bodyLimit))
     await transfer.wait(for: .end)
     return try transfer.wholeAnswer()
@@ -48,14 +55,38 @@ public final class HTTPClient {
   ///
   /// A task cancelled before the head, or while it waits for a piece of the body, ends the transfer.
   public func stream(_ request: ClientRequest) async throws(ClientError) -> StreamedResponse {
+    do throws(ClientError) { return try await streamOnce(request) } catch {
+      return try await streamOnce(try await withAddresses(request, after: error))
+    }
+  }
+
+  private func streamOnce(_ request: ClientRequest) async throws(ClientError) -> StreamedResponse {
     let transfer = try begin(request, sink: .queue)
     await transfer.wait(for: .head)
     return try transfer.streamedAnswer()
   }
 
+  /// The request with what multicast DNS says of its host, when a look-up has failed. A body that is streamed
+  /// has gone with the first try; the next request finds the addresses.
+  private func withAddresses(
+    _ request: ClientRequest, after error: ClientError
+  ) async throws(ClientError) -> ClientRequest {
+    guard error.kind == .nameNotResolved, request.unixSocket == nil, let host = request.authority?.host,
+      MulticastResolver.covers(host), multicast.cached(host) == nil
+    else { throw error }
+    let addresses = await multicast.addresses(of: host)
+    if case .stream = request.body { throw error }
+    guard !addresses.isEmpty, !Task.isCancelled else { throw error }
+    return request
+  }
+
   private func begin(_ request: ClientRequest, sink: Transfer.Sink) throws(ClientError) -> Transfer {
     if Task.isCancelled { throw Transfer.cancellation(of: request, phase: .connecting) }
     let multi = try handle(for: request)
+    var request = request
+    if let host = request.authority?.host, let addresses = multicast.cached(host) {
+      request.addresses = addresses
+    }
     let roots = roots ?? TrustRoots()
     self.roots = roots
     let transfer = try Transfer(request, sink: sink, userAgent: userAgent, roots: roots, multi: multi)

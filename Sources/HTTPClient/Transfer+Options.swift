@@ -24,6 +24,15 @@ extension Transfer {
     // Zero would mean libcurl's own 300 s.
     let connectLimit = max(request.timeouts.connect.milliseconds, 1)
     ccurl_set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, connectLimit)
+    if let (host, port) = request.authority, !request.addresses.isEmpty {
+      let addresses = request.addresses.map { $0.contains(":") ? "[\($0)]" : $0 }.joined(separator: ",")
+      resolveList = curl_slist_append(nil, "+\(host):\(port):\(addresses)")
+      ccurl_set_list(easy, CURLOPT_RESOLVE, resolveList)
+    }
+    if request.connectsOnly {
+      ccurl_set_long(easy, CURLOPT_CONNECT_ONLY, 1)
+      ccurl_set_long(easy, CURLOPT_FRESH_CONNECT, 1)
+    }
     if let userAgent { ccurl_set_string(easy, CURLOPT_USERAGENT, userAgent) }
     if request.acceptsEncodings { ccurl_set_string(easy, CURLOPT_ACCEPT_ENCODING, "") }
 

@@ -30,6 +30,7 @@ final class Transfer {
   let multi: MultiHandle
   var easy: EasyHandle?
   var headerList: UnsafeMutablePointer<curl_slist>?
+  var resolveList: UnsafeMutablePointer<curl_slist>?
 
   var phase = ClientError.Phase.connecting
   var result: Result<Void, ClientError>?
@@ -72,7 +73,10 @@ final class Transfer {
     }
   }
 
-  isolated deinit { curl_slist_free_all(headerList) }
+  isolated deinit {
+    curl_slist_free_all(headerList)
+    curl_slist_free_all(resolveList)
+  }
 
   func start() throws(ClientError) {
     guard let easy else { return }

@@ -9,9 +9,27 @@ import Glibc
 public final class FileWatcher {
   private let watch: FileWatch
 
+  /// What to tell of.
+  public enum Interest {
+    /// Somebody has written the file, or put another in its place.
+    case content
+    /// The file has come or gone.
+    case presence
+
+    fileprivate var mask: UInt32 {
+      switch self {
+      case .content: UInt32(IN_CLOSE_WRITE | IN_MOVED_TO)
+      case .presence: UInt32(IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)
+      }
+    }
+  }
+
   /// - Throws: when the file's directory does not exist, or the kernel has no watch left.
-  public init(_ path: String, loop: EventLoop = .shared, onChange: @escaping () -> Void) throws(FileError) {
-    watch = try FileWatch(path, loop: loop, onChange: onChange)
+  public init(
+    _ path: String, for interest: Interest = .content, loop: EventLoop = .shared,
+    onChange: @escaping () -> Void
+  ) throws(FileError) {
+    watch = try FileWatch(path, interest.mask, loop: loop, onChange: onChange)
   }
 
   /// Ends the watch; idempotent.
@@ -25,13 +43,13 @@ private final class FileWatch {
   private let onChange: () -> Void
   private var watch: EventLoop.Watch?
 
-  init(_ path: String, loop: EventLoop, onChange: @escaping () -> Void) throws(FileError) {
+  init(_ path: String, _ mask: UInt32, loop: EventLoop, onChange: @escaping () -> Void) throws(FileError) {
     name = Array(DurableFile.name(of: path).utf8)
     self.onChange = onChange
     descriptor = inotify_init1(Int32(IN_CLOEXEC) | Int32(IN_NONBLOCK))
     guard descriptor >= 0 else { throw FileError("Cannot watch", path) }
     let directory = DurableFile.directory(of: path)
-    guard inotify_add_watch(descriptor, directory, UInt32(IN_CLOSE_WRITE | IN_MOVED_TO)) >= 0 else {
+    guard inotify_add_watch(descriptor, directory, mask) >= 0 else {
       let error = FileError("Cannot watch", directory)
       close(descriptor)
       throw error

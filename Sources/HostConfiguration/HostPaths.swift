@@ -54,11 +54,20 @@ public nonisolated struct HostPaths: Sendable, Hashable {
     }
     let root = choose(options.hostRoot, "ROOT_MOUNTPOINT", hasDirectory("/mnt/root") ? "/mnt/root" : "/")
     hostRoot = root
-    boot = choose(options.boot, "BOOT_MOUNTPOINT", "/mnt/boot")
-    state = choose(options.state, "STATE_MOUNTPOINT", "/mnt/state")
-    data = choose(options.data, "DATA_MOUNTPOINT", "/mnt/data")
+    // In a container the host's mounts are seen below its root, where nobody has put them in their places.
+    func mounted(_ name: String) -> String {
+      let below = Self.join(root, "mnt/\(name)")
+      return hasDirectory("/mnt/\(name)") || !hasDirectory(below) ? "/mnt/\(name)" : below
+    }
+    boot = choose(options.boot, "BOOT_MOUNTPOINT", mounted("boot"))
+    state = choose(options.state, "STATE_MOUNTPOINT", mounted("state"))
+    data = choose(options.data, "DATA_MOUNTPOINT", mounted("data"))
     config = choose(options.config, "CONFIG_MOUNT_POINT", "\(boot)/config.json")
-    database = choose(options.database, "DATABASE_PATH", "/data/database.sqlite")
+    // Where the launcher of the host binds `/data` from.
+    let stored = "\(data)/resin-data/balena-supervisor"
+    let isBound = hasDirectory("/data") || !hasDirectory(stored)
+    database = choose(
+      options.database, "DATABASE_PATH", isBound ? "/data/database.sqlite" : "\(stored)/database.sqlite")
     osRelease = choose(nil, "HOST_OS_VERSION_PATH", Self.join(root, "etc/os-release"))
     vpnStatus = choose(nil, "VPN_STATUS_PATH", Self.join(root, "run/openvpn/vpn_status"))
     systemBusAddress = choose(

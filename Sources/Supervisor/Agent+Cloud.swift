@@ -25,6 +25,7 @@ extension Agent {
     } catch {
       logger.warning("Changes of \(paths.config) count from the next start on: \(error)")
     }
+    watchNetwork(for: cloud)
     cloud.start()
     systemLog("Supervisor starting", isError: false)
   }

@@ -41,6 +41,8 @@ public final class Agent {
   private(set) var api: DeviceAPI?
   var cloud: CloudLink?
   var configWatcher: FileWatcher?
+  var networkMonitor: NetworkMonitor?
+  var vpnWatcher: FileWatcher?
   private var server: Server?
 
   /// After the last change, before memory is given back.

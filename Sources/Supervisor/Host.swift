@@ -130,7 +130,7 @@ final class Host {
     }
   }
 
-  private var isVPNConnected: Bool {
+  var isVPNConnected: Bool {
     var status = stat()
     return lstat("\(paths.vpnStatus)/active", &status) == 0
   }

@@ -15,6 +15,9 @@ final class NetworkFacts {
   /// A changed address shows after this long at the latest.
   private static let lifetime = Duration.seconds(10)
 
+  /// The next question reads anew.
+  func forget() { readAt = nil }
+
   /// The arguments are asked for only when something is read.
   func refresh(listenPort: @autoclosure () -> Int, osVersion: @autoclosure () -> String?) {
     let now = EventLoop.shared.now

@@ -116,6 +116,20 @@ struct HostPathsTests {
     #expect(paths.targetStateConfig == "/tmp/balena-supervisor/target-state-config")
   }
 
+  @Test("in a container the host's mounts count where nothing is mounted in their places")
+  func belowTheRoot() {
+    let there = [
+      "/mnt/root", "/mnt/root/mnt/boot", "/mnt/root/mnt/state", "/mnt/root/mnt/data", "/mnt/state",
+      "/mnt/root/mnt/data/resin-data/balena-supervisor",
+    ]
+    let paths = HostPaths { there.contains($0) }
+    #expect(paths.boot == "/mnt/root/mnt/boot" && paths.config == "/mnt/root/mnt/boot/config.json")
+    #expect(paths.state == "/mnt/state" && paths.data == "/mnt/root/mnt/data")
+    #expect(paths.database == "/mnt/root/mnt/data/resin-data/balena-supervisor/database.sqlite")
+    let bound = HostPaths { $0 == "/data" || there.contains($0) }
+    #expect(bound.database == "/data/database.sqlite")
+  }
+
   @Test("an option wins over its variable, which counts only when it says something")
   func precedence() {
     let environment = [

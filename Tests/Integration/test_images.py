@@ -207,14 +207,15 @@ class Pulls(ImageTest):
         self.wait_for_services(agent, "one")
 
     def test_an_engine_whose_disk_is_full_costs_one_image_until_there_is_room(self):
-        # What the engine downloads comes here first; the layer is larger than the place.
+        # A layer that no other image has. What the engine downloads comes here first; the layer is larger.
+        self.push("large")
         place = f"{self.engine.directory}/data/tmp"
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], check=True)
         mounted = [place]
         self.addCleanup(lambda: [subprocess.run(["umount", "-l", path], check=True) for path in mounted])
         agent = self.agent()
-        agent.post_target(app(service("one", image=self.named("a"))) | app(service("two"), app_id=2))
-        self.wait_for_line(agent, f"Failed to download image '{self.named('a')}'", "no space is left for it")
+        agent.post_target(app(service("one", image=self.named("large"))) | app(service("two"), app_id=2))
+        self.wait_for_line(agent, f"Failed to download image '{self.named('large')}'", "no space is left for it")
         self.wait_for_container("two", app_id=2)
         wait = wait_until(
             lambda: [row for row in self.waits(agent) if row.get("retryAt")], "the wait is explained")[0]

@@ -29,6 +29,7 @@ public final class DeviceConfigurator {
   private var isDue = true
   private var isInitial = true
   private var retryTimer: LoopTimer?
+  private var knownProblem: String?
   private var vpnRetryAt: MonotonicTime?
 
   /// - Parameter wake: asks for another call of `apply`.
@@ -169,24 +170,35 @@ public final class DeviceConfigurator {
     do throws(BusError) {
       guard let state = try await systemd.activeState(of: Self.vpnUnit) else { return true }
       let isOn = state != "inactive" && state != "deactivating"
-      guard isOn != isWanted else { return true }
+      guard isOn != isWanted else {
+        knownProblem = nil
+        return true
+      }
       vpnRetryAt = MonotonicTime.read() + Self.vpnRetryDelay
       if !isInitial { report(.config, "Applying configuration change \(line)") }
       let outcome = try await systemd.run(isWanted ? .start : .stop, Self.vpnUnit)
       switch outcome {
       case .done, .unitMissing:
         vpnRetryAt = nil
+        knownProblem = nil
         if !isInitial { report(.configApplied, "Applied configuration change \(line)") }
         return true
       case .failed(let result):
-        report(.configError, "Error applying configuration change: \(Self.vpnUnit): \(result)")
+        reportVPN("\(Self.vpnUnit): \(result)")
       case .unfinished(let state):
-        report(.configError, "Error applying configuration change: \(Self.vpnUnit) is still \(state)")
+        reportVPN("\(Self.vpnUnit) is still \(state)")
       }
     } catch {
-      report(.configError, "Error applying configuration change: \(error)")
+      reportVPN("\(error)")
     }
     return false
+  }
+
+  /// What stays the same from try to try is said once.
+  private func reportVPN(_ problem: String) {
+    guard problem != knownProblem else { return }
+    knownProblem = problem
+    report(.configError, "Error applying configuration change: \(problem)")
   }
 
   /// One back end after the other.
