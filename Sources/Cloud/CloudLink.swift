@@ -126,6 +126,7 @@ public final class CloudLink {
   /// comes back with one.
   private func settingsChanged() {
     provisioner.alarm.ring()
+    logs.settingsChanged()
     guard !isEnding, currentIdentity != identity || client.settings.isProvisioned && isProvisioningDue else {
       return
     }

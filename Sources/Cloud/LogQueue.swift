@@ -37,6 +37,13 @@ nonisolated struct LogQueue {
   /// Takes back what was not handed over.
   mutating func putBack(_ records: [LogRecord]) { returned.prepend(contentsOf: records) }
 
+  /// Forgets what comes of the source again.
+  mutating func removeLines() {
+    lines = []
+    returned.removeAll { !$0.isEvent }
+    bytes = 0
+  }
+
   /// What to send next: up to `limit` bytes of it.
   ///
   /// - Parameter now: milliseconds since 1970, for the record that says what was suppressed.

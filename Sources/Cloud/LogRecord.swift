@@ -69,8 +69,13 @@ public nonisolated struct LogBatch: Sendable {
 
 /// A source of container and host lines that waits while nobody takes them: the journal.
 public protocol LogSource: AnyObject {
-  /// The next records; waits until there are some. nil when the source has ended.
+  /// The next records; waits until there are some. nil when the source was stopped, or the task cancelled.
   func next() async -> LogBatch?
-  /// Everything up to this position has been handed to the cloud, or is not wanted.
+  /// Everything up to this position has been handed to the cloud.
   func delivered(upTo position: String)
+  /// Goes on behind a position that was delivered earlier; nil is where the source began.
+  func rewind(to position: String?)
+  /// Nothing is wanted: closes everything, forgets the position, and begins with what is new when it is
+  /// asked again.
+  func stop()
 }

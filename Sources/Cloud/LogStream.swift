@@ -6,19 +6,25 @@ import Logging
 /// The device's log stream to the cloud: one long POST, opened by the first record, closed after a
 /// minute of silence (cloud 4.3).
 ///
-/// Nothing is held for a connection that is not there but `LogQueue`'s few lines: a source of service
-/// lines waits in `send(_:)`, so that its backlog stays in the journal. What was handed to a connection
-/// that dies is lost, as the protocol has no acknowledgement; a source hears of a position only when the
-/// bytes up to it have left the process.
+/// Nothing is held for a connection that is not there but `LogQueue`'s few lines: the source of service
+/// lines waits in `send(_:)`, so that its backlog stays in the journal. It hears of a position when the
+/// bytes up to it have left the process, and is sent back to the last one when a connection dies, or
+/// further when the cloud took nothing for a while. What the system had accepted for a connection
+/// that dies is lost, as the protocol has no acknowledgement.
 public final class LogStream {
   private let client: CloudClient
   private let http: HTTPClient
   private let logger: Logger
   private let alarm = Alarm()
+  private let followAlarm = Alarm()
   private var queue = LogQueue()
   private var waiting: [CheckedContinuation<Void, Never>] = []
   private var source: (any LogSource)?
   private var following: Task<Void, Never>?
+  /// Goes up when the source goes back: what is left of its last batch comes again.
+  private var rewinds = 0
+  /// Last said to the source.
+  private var position: String?
   private var exchange: Exchange?
   private var failures = 0
   private var lastEnd: MonotonicTime?
@@ -33,10 +39,15 @@ public final class LogStream {
   static let flushInterval = Duration.milliseconds(100)
   static let busyFlushInterval = Duration.milliseconds(1000)
   static let busyBytes = 32 * 1024
-  /// Written since the last flush; kept until the flush is on its way, and sent again when the connection dies.
+  /// Written since the last flush.
   static let unflushedLimit = 128 * 1024
   static let firstReconnect = Duration.seconds(5)
   static let reconnectLimit = Duration.seconds(300)
+  /// A cloud that takes nothing for so long is given up.
+  static let stallLimit = Duration.seconds(60)
+  /// Bytes of gzip between two places to which the source goes back when the cloud has hung: more than
+  /// the system keeps for a connection.
+  static let checkpointDistance = 4 << 20
   /// Taken from the queue at once.
   private static let batch = 32 * 1024
 
@@ -49,12 +60,22 @@ public final class LogStream {
     var isClosing = false
     var task: Task<Void, Never>?
     var unflushed = 0
-    /// Not yet handed to the connection as a whole block.
-    var pending: [LogRecord] = []
+    /// Not yet handed to the connection as a whole block: how many, and events, which are in no journal.
+    var pending = 0
+    var pendingEvents: [LogRecord] = []
+    var pendingPosition: String?
+    /// In a whole block, of which the body may still have some.
+    var flushedPosition: String?
+    var written = 0
+    var checkpoints: [(bytes: Int, position: String?)]
+    var isStalled = false
     var lastFlush = MonotonicTime.read()
     var lastRecord = MonotonicTime.read()
 
-    init(_ gzip: GzipWriter) { self.gzip = gzip }
+    init(_ gzip: GzipWriter, position: String?) {
+      self.gzip = gzip
+      checkpoints = [(0, position)]
+    }
   }
 
   init(_ client: CloudClient, http: HTTPClient, logger: Logger) {
@@ -69,7 +90,7 @@ public final class LogStream {
   // MARK: Records
 
   /// Whether records go anywhere now.
-  private var isWanted: Bool {
+  public var isWanted: Bool {
     let settings = client.settings
     return settings.isProvisioned && settings.bool(.loggingEnabled) && !settings.bool(.localMode)
   }
@@ -81,33 +102,55 @@ public final class LogStream {
     alarm.ring()
   }
 
-  /// Takes a record of a source, waiting while there is no room. Dropped when nobody wants it.
-  public func send(_ record: LogRecord) async {
-    while isWanted, !queue.hasRoom, !Task.isCancelled {
+  /// Takes a record of the source, waiting while there is no room. Dropped when nobody wants it, or when
+  /// the source has gone back meanwhile.
+  private func send(_ record: LogRecord, round: Int) async {
+    while isWanted, round == rewinds, !queue.hasRoom, !Task.isCancelled {
       await withCheckedContinuation { waiting.append($0) }
     }
-    guard isWanted, record.isForCloud else { return }
+    guard isWanted, round == rewinds, record.isForCloud else { return }
     queue.add(record)
     alarm.ring()
   }
 
-  /// Takes everything of a source from now on, at the stream's pace; a former source is left.
+  /// Takes everything of a source from now on, at the stream's pace, and only while it is wanted; a
+  /// former source is left.
   public func follow(_ source: any LogSource) {
     following?.cancel()
+    self.source?.stop()
     self.source = source
     following = Task {
-      while !Task.isCancelled, let batch = await source.next() {
+      while !Task.isCancelled {
         guard isWanted else {
-          if let position = batch.position { source.delivered(upTo: position) }
+          leaveSource()
+          await followAlarm.wait(nil)
           continue
         }
-        for (index, record) in batch.records.enumerated() {
+        guard let batch = await source.next() else { continue }
+        let round = rewinds
+        for (index, record) in batch.records.enumerated() where round == rewinds {
           var record = record
           if index == batch.records.count - 1 { record.position = batch.position }
-          await send(record)
+          await send(record, round: round)
         }
       }
     }
+  }
+
+  /// Nothing is wanted of the source; later it begins with what is new then.
+  private func leaveSource() {
+    rewinds += 1
+    position = nil
+    source?.stop()
+  }
+
+  private func rewind(to position: String?) {
+    guard let source else { return }
+    rewinds += 1
+    queue.removeLines()
+    self.position = position
+    source.rewind(to: position)
+    wakeProducers()
   }
 
   // MARK: The loop
@@ -136,6 +179,7 @@ public final class LogStream {
     exchange = nil
     // It was meant for a cloud that this device has left.
     queue.clear()
+    leaveSource()
     lastEnd = nil
     failures = 0
     isCutOff = false
@@ -155,6 +199,8 @@ public final class LogStream {
       }
       return
     }
+    confirm(exchange)
+    if exchange.flushedPosition != nil { return await alarm.wait(Self.busyFlushInterval) }
     let rest = exchange.lastRecord + Self.idleTime - now
     if rest <= .zero { return close(exchange) }
     await alarm.wait(rest, tolerance: .seconds(1))
@@ -165,11 +211,16 @@ public final class LogStream {
   }
 
   private func pass(to exchange: Exchange) async {
+    confirm(exchange)
     let records = queue.take(limit: Self.batch, now: CloudClient.wallClockMilliseconds())
     wakeProducers()
     var text: [UInt8] = []
     for record in records { record.write(to: &text) }
-    exchange.pending += records
+    exchange.pending += records.count
+    for record in records {
+      if record.isEvent { exchange.pendingEvents.append(record) }
+      if let position = record.position { exchange.pendingPosition = position }
+    }
     exchange.lastRecord = .read()
     if exchange.unflushed == 0 { exchange.lastFlush = exchange.lastRecord }
     exchange.unflushed += text.count
@@ -186,17 +237,34 @@ public final class LogStream {
     exchange.lastFlush = .read()
     await write(exchange.gzip.write([], flush: .sync), to: exchange)
     guard !exchange.isOver else { return }
-    if let position = exchange.pending.last(where: { $0.position != nil })?.position {
-      source?.delivered(upTo: position)
-    }
-    delivered += exchange.pending.count
-    exchange.pending.removeAll(keepingCapacity: exchange.pending.capacity <= 1024)
+    exchange.flushedPosition = exchange.pendingPosition ?? exchange.flushedPosition
+    exchange.pendingPosition = nil
+    delivered += exchange.pending
+    exchange.pending = 0
+    exchange.pendingEvents = []
+  }
+
+  /// Tells the source what has left the process.
+  private func confirm(_ exchange: Exchange) {
+    guard let reached = exchange.flushedPosition, exchange.body.backlog == 0 else { return }
+    exchange.flushedPosition = nil
+    position = reached
+    source?.delivered(upTo: reached)
+    guard let last = exchange.checkpoints.last, exchange.written - last.bytes >= Self.checkpointDistance
+    else { return }
+    exchange.checkpoints = [last, (exchange.written, reached)]
   }
 
   private func write(_ bytes: [UInt8], to exchange: Exchange) async {
     guard !bytes.isEmpty else { return }
+    exchange.written += bytes.count
+    let watch = EventLoop.shared.schedule(after: Self.stallLimit, tolerance: .seconds(1)) {
+      exchange.isStalled = true
+      exchange.task?.cancel()
+    }
     // An error is the exchange's end, which its own task notes.
     do throws(ClientError) { try await exchange.body.write(bytes) } catch { exchange.isOver = true }
+    watch.cancel()
   }
 
   private func wakeProducers() {
@@ -222,7 +290,7 @@ public final class LogStream {
       failures += 1
       return
     }
-    let exchange = Exchange(gzip)
+    let exchange = Exchange(gzip, position: position)
     self.exchange = exchange
     let endpoint = client.settings.string(.logsEndpoint) ?? client.endpoint
     var request = client.request(
@@ -276,18 +344,31 @@ public final class LogStream {
     self.exchange = nil
     exchange.task?.cancel()
     if exchange.isClosing, exchange.status == 201 { return }
-    // After a refusal of the key nothing is sent again.
-    if exchange.status != 401 { queue.putBack(exchange.pending) } else { refused += exchange.pending.count }
+    if exchange.status == 401 {
+      // After a refusal of the key nothing is sent again.
+      refused += exchange.pending
+    } else {
+      queue.putBack(exchange.pendingEvents)
+      rewind(to: exchange.isStalled ? exchange.checkpoints.first?.position : position)
+    }
     lastEnd = .read()
-    if !isCutOff || exchange.status != nil { failures += 1 }
+    if !isCutOff || exchange.status != nil || exchange.isStalled { failures += 1 }
     isCutOff = false
     if let status = exchange.status {
       logger.error("LogBackend: server responded with status code: \(status)")
+    } else if exchange.isStalled {
+      logger.error("The log stream has ended: the cloud took nothing for \(Self.stallLimit)")
     } else {
       logger.error("The log stream has ended: \(exchange.problem ?? "connection lost")")
     }
   }
 
   /// Settings or the endpoint have changed.
-  func settingsChanged() { alarm.ring() }
+  func settingsChanged() {
+    // Ends a wait for the source's next records.
+    if !isWanted { leaveSource() }
+    alarm.ring()
+    followAlarm.ring()
+    wakeProducers()
+  }
 }

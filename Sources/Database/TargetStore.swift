@@ -71,6 +71,11 @@ public struct TargetStore {
     }
   }
 
+  /// Forgets the apps of a source.
+  public func removeApps(source: String) throws(DatabaseError) {
+    try connection.run("DELETE FROM target_app WHERE source = ?", [.text(source)])
+  }
+
   /// Apps to enforce, oldest row first: those of `source` and those whose class is not `fleet`
   /// (target-state 1.7).
   public func apps(source: String) throws(DatabaseError) -> [StoredApp] {

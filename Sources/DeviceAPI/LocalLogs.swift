@@ -174,12 +174,7 @@ final class LocalLogs {
 
   /// To be called when the containers may have changed.
   func noteContainers() {
-    guard let follower else { return }
-    follower.containers = engine.current.services.mapValues { service in
-      LoggedContainer(
-        serviceId: service.serviceId, serviceName: service.name,
-        level: LoggedContainer.Level(service.config.environment["BALENA_LOGS_LEVEL"]))
-    }
+    follower?.containers = engine.loggedContainers
   }
 
   /// Lines of containers that log elsewhere cannot be had; that is said once.

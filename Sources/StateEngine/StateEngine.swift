@@ -77,7 +77,8 @@ public final class StateEngine {
   var heldApps: Set<Int> = []
   var actionFailures: [Int: (step: String, error: StepError)] = [:]
   /// Nothing of the target is enforced yet: what its services need is still being prepared.
-  public private(set) var isHeld = false
+  public var isHeld: Bool { holds > 0 }
+  private var holds = 0
   /// A reboot or shutdown is on its way: no step is begun any more.
   public internal(set) var isShuttingDown = false
   /// Called when `isShuttingDown` has changed: with true the API stops taking requests, with
@@ -196,12 +197,18 @@ public final class StateEngine {
     changed()
   }
 
-  /// Leaves the device as it is until `endHold`; call it before `start`.
-  public func hold() { isHeld = true }
+  /// Begins no step for the target until `endHold` was called as often. Steps under way go on.
+  public func hold() { holds += 1 }
 
-  /// Ends `hold`.
+  /// Returns when no step is under way that changes the device; downloads go on.
+  public func stepsEnd() async {
+    while inFlight.values.contains(where: { !$0.step.isFetch && !$0.step.isLockRequest }) { await lookEnds() }
+  }
+
+  /// Ends one `hold`.
   public func endHold() {
-    isHeld = false
+    holds -= 1
+    guard !isHeld else { return }
     current.invalidate()
     trigger()
   }

@@ -26,6 +26,13 @@ extension Agent {
       logger.warning("Changes of \(paths.config) count from the next start on: \(error)")
     }
     watchNetwork(for: cloud)
+    if let stateEngine {
+      let source = JournalLogSource(engine: stateEngine, store: store, logger: Logger(label: "cloud")) {
+        [unowned self] in journalSource
+      }
+      logSource = source
+      cloud.logs.follow(source)
+    }
     cloud.start()
     systemLog("Supervisor starting", isError: false)
   }

@@ -40,6 +40,8 @@ public final class Agent {
   private(set) var stateEngine: StateEngine?
   private(set) var api: DeviceAPI?
   var cloud: CloudLink?
+  var logSource: JournalLogSource?
+  private var localModeSwitch: LocalModeSwitch?
   var configWatcher: FileWatcher?
   var networkMonitor: NetworkMonitor?
   var vpnWatcher: FileWatcher?
@@ -155,6 +157,7 @@ public final class Agent {
     stateEngine.onChange = { [unowned self] in
       api.noteChange()
       cloud?.stateChanged()
+      logSource?.noteContainers()
       reportLater()
     }
     stateEngine.onShutdown = { [unowned self] isShuttingDown in
@@ -164,6 +167,10 @@ public final class Agent {
       logger.error("Cannot make the API's global key: \(error.message)")
     }
     holdForBackup()
+    let localModeSwitch = LocalModeSwitch(
+      engine: client, stateEngine: stateEngine, settings: settings, store: store, logger: logger)
+    self.localModeSwitch = localModeSwitch
+    localModeSwitch.start()
     startCloud(environment: environment)
     stateEngine.start()
     repairStoreLater()
@@ -256,11 +263,12 @@ public final class Agent {
     await withCheckedContinuation { continuation in
       var isOver = false
       do throws(SystemError) {
-        signals = try SignalSource([SIGTERM, SIGINT]) { [logger, serviceManager, host] number in
+        signals = try SignalSource([SIGTERM, SIGINT]) { [logger, serviceManager, host, logSource] number in
           guard !isOver else { return }
           isOver = true
           logger.notice("Received \(number == SIGTERM ? "SIGTERM" : "SIGINT"). Exiting.")
           serviceManager.notifyStopping()
+          logSource?.save()
           host.stop()
           continuation.resume(returning: 128 + number)
         }

@@ -14,7 +14,7 @@ BODIES = (
 )
 TAGS = ("absent", "strong", "changing", "frozen", "unmodified")
 CONNECTIONS = ("close", "reset", "reset-in-body", "hang", "lost-acknowledgement")
-LOG_SINKS = ("deaf", "slow", "early-201", "late-401", "close-every", "503")
+LOG_SINKS = ("deaf", "slow", "early-201", "late-401", "close-every", "pause", "503")
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Fault:
     connection    one of CONNECTIONS; `lost-acknowledgement` does what was asked and then drops the connection
     committed     with `status`: do what was asked, and then answer the status
     log           one of LOG_SINKS
-    period        seconds, for `close-every`
+    period        seconds, for `close-every` and `pause`
     count         how many requests it still hits; None means all
     """
 

@@ -440,6 +440,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if mode == "deaf":
             stand_in._stop.wait()
             raise _Cut
+        if mode == "pause":
+            stand_in._stop.wait(fault.period)
         inflate = zlib.decompressobj(31) if self.headers.get("Content-Encoding") == "gzip" else None
         opened, pending = time.monotonic(), b""
         while True:

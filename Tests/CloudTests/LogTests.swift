@@ -73,4 +73,14 @@ struct LogTests {
     #expect(queue.take(limit: .max, now: 0).map(\.message) == ["0", "1", "2"])
     #expect(queue.isEmpty)
   }
+
+  @Test func whatTheSourceBringsAgainIsForgottenAndEventsAreNot() {
+    var queue = LogQueue()
+    queue.add(LogRecord(message: "line", timestamp: 0, serviceId: 1))
+    queue.add(LogRecord(message: "event", timestamp: 0, isSystem: true, isEvent: true))
+    queue.putBack([LogRecord(message: "earlier event", timestamp: 0, isSystem: true, isEvent: true)])
+    queue.removeLines()
+    #expect(queue.take(limit: .max, now: 0).map(\.message) == ["earlier event", "event"])
+    #expect(queue.dropped == 0)
+  }
 }

@@ -4,10 +4,12 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import time
 
 from cloud import CloudTest, service, token_registry
-from harness import IMAGE, OTHER_IMAGE, ROOT, app, required, run, wait_until
+from engine_gate import EngineGate
+from harness import COMMAND, IMAGE, OTHER_IMAGE, ROOT, app, required, run, wait_until
 from harness import service as local_service
 
 METRICS = {
@@ -332,6 +334,38 @@ class DeviceData(CloudTest):
         self.wait_for_report(device, new, "main")
 
 
+class Hardware(CloudTest):
+    def reports(self, device):
+        return [row["report"][device.uuid] for row in self.stand_in.seen("state-patch", status=200) if row.get("report")]
+
+    def test_what_the_hardware_does_is_reported(self):
+        agent, device = self.provisioned_agent()
+        wait_until(lambda: "memory_total" in device.state, "the metrics are reported")
+        first = next(report for report in self.reports(device) if "memory_total" in report)
+        with open("/proc/meminfo", encoding="ascii") as file:
+            total = int(file.readline().split()[1])
+        self.assertAlmostEqual(first["memory_total"], total / 1024, delta=1)
+        self.assertTrue(0 < first["memory_usage"] <= first["memory_total"], first)
+        self.assertTrue(0 <= first["cpu_usage"] <= 100, first)
+        self.assertTrue(0 < first["storage_usage"] <= first["storage_total"], first)
+        self.assertIsInstance(first["storage_block_device"], str)
+        self.assertIsInstance(first["is_undervolted"], bool)
+
+    def test_a_device_that_is_told_not_to_reports_nothing_of_its_hardware(self):
+        self.fleet.config["RESIN_SUPERVISOR_HARDWARE_METRICS"] = "false"
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent, device = self.provisioned_agent()
+        self.wait_for_report(device, release, "main")
+        new = self.cloud.add_release(self.fleet, {"main": service(OTHER_IMAGE)})
+        self.wait_for_report(device, new, "main")
+        last = {}
+        for report in self.reports(device):
+            last |= report
+        measured = METRICS - {"is_undervolted"}
+        self.assertEqual({name: last.get(name) for name in measured}, dict.fromkeys(measured))
+        self.assertIn("is_undervolted", last)
+
+
 class LocalMode(CloudTest):
     def test_local_mode_takes_the_clouds_app_away_and_gives_it_back(self):
         release = self.cloud.add_release(self.fleet, {"main": service()})
@@ -361,6 +395,63 @@ class LocalMode(CloudTest):
                         if row.get("report")), "apps are reported again")
         for row in self.stand_in.seen("state-patch"):
             self.assertEqual(row["status"], 200, row)
+
+    def test_what_came_with_local_mode_goes_with_it_also_after_a_crash_in_the_middle(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent = self.managed_agent(start=False)
+        gate = EngineGate(agent.directory, self.engine.path)
+        self.addCleanup(gate.stop)
+        agent.engine_address = gate.address
+        agent.start()
+        device = self.device(agent)
+        self.wait_for_report(device, release, "main")
+        self.addCleanup(self.engine.request, "DELETE", "/volumes/before?force=1")
+        self.engine.request("POST", "/volumes/create", {"Name": "before"})
+
+        device.config["RESIN_SUPERVISOR_LOCAL_MODE"] = "1"
+        wait_until(lambda: self.engine.service_containers(self.fleet.id) == {}, "the cloud's app stops")
+        self.assertIn('"before"', self.snapshot(agent))
+        for name in ("left-1", "left-2"):
+            self.engine.request("POST", "/volumes/create", {"Name": name})
+            self.engine.request("POST", "/networks/create", {"Name": name})
+            made = self.engine.request("POST", f"/containers/create?name={name}", {"Image": IMAGE, "Cmd": COMMAND})
+            self.assertEqual(made.status, 201, made.text)
+        self.assertEqual(agent.post_target(app(local_service("bench"))).status, 200)
+        wait_until(lambda: "bench" in self.engine.service_containers(1), "the local app runs")
+
+        def crash(method, path):
+            if method == "DELETE" and path.startswith("/volumes/left-"):
+                agent.process.kill()
+                return False
+            return True
+
+        gate.before = crash
+        device.config["RESIN_SUPERVISOR_LOCAL_MODE"] = "0"
+        agent.wait_for_end(90)
+        self.assertEqual(self.engine.service_containers(self.fleet.id), {}, "the cloud's app waits for the clean-up")
+        gate.open()
+        agent.start()
+        self.wait_for_containers(agent, "main")
+        volumes = {row["Name"] for row in self.engine.get("/volumes")["Volumes"] or []}
+        networks = {row["Name"] for row in self.engine.get("/networks")}
+        containers = {name for row in self.engine.get("/containers/json?all=1") for name in row["Names"]}
+        for name in ("left-1", "left-2"):
+            self.assertNotIn(name, volumes)
+            self.assertNotIn(name, networks)
+            self.assertNotIn(f"/{name}", containers)
+        self.assertIn("before", volumes)
+        self.assertEqual(self.engine.service_containers(1), {})
+        self.assertTrue(self.engine.has_image(IMAGE))
+        self.assertIsNone(self.snapshot(agent))
+        self.wait_for_report(device, release, "main")
+
+    def snapshot(self, agent):
+        connection = sqlite3.connect(agent.path("database.sqlite"), timeout=10)
+        try:
+            row = connection.execute("SELECT snapshot FROM engine_snapshot").fetchone()
+        finally:
+            connection.close()
+        return row and row[0]
 
 
 class Membership(CloudTest):

@@ -1,0 +1,188 @@
+"""Lines of containers on their way to the cloud: a real engine that logs to a real journal, and the stand-in."""
+
+import glob
+import json
+import os
+import sqlite3
+import subprocess
+
+from cloud import CloudTest, service
+from engine_gate import EngineGate
+from harness import wait_until
+
+FILES = "/run/log/journal"
+
+
+class JournalGate(EngineGate):
+    """Makes the engine log to the journal, as balenaOS configures it to."""
+
+    @staticmethod
+    def read_request(client):
+        head, body = EngineGate.read_request(client)
+        if head and "/containers/create" in head[0]:
+            content = json.loads(body)
+            content.setdefault("HostConfig", {})["LogConfig"] = {"Type": "journald", "Config": {}}
+            body = json.dumps(content).encode()
+            head = [line for line in head if not line.lower().startswith("content-length:")]
+            head.append(f"Content-Length: {len(body)}")
+        return head, body
+
+
+def is_journal_open(agent):
+    for path in glob.glob(f"/proc/{agent.process.pid}/fd/*"):
+        try:
+            if os.readlink(path).startswith(FILES):
+                return True
+        except OSError:
+            pass
+    return False
+
+
+class ContainerLines(CloudTest):
+    def start(self, **more):
+        release = self.cloud.add_release(self.fleet, {"main": service(**more)})
+        agent = self.managed_agent(start=False)
+        gate = JournalGate(agent.directory, self.engine.path)
+        self.addCleanup(gate.stop)
+        agent.engine_address = gate.address
+        agent.start(journal_directory=FILES)
+        device = self.device(agent)
+        self.wait_for_report(device, release, "main")
+        return agent, device, self.wait_for_containers(agent, "main")["main"]
+
+    def restart(self, agent):
+        agent.kill()
+        agent.start(journal_directory=FILES)
+
+    def write(self, container, name, number, stream=1):
+        """Lines `<name>-1` to `<name>-<number>` of the container's own process."""
+        script = f'i=1; while [ $i -le {number} ]; do echo "{name}-$i"; i=$((i+1)); done > /proc/1/fd/{stream}'
+        made = self.engine.request("POST", f"/containers/{container['Id']}/exec", {"Cmd": ["sh", "-c", script]})
+        self.engine.request("POST", f"/exec/{made.json['Id']}/start", {"Detach": True})
+        wait_until(lambda: f"{name}-{number}" in self.journal(container), f"the journal has {name}-{number}")
+
+    def journal(self, container, *arguments):
+        done = subprocess.run(
+            ["journalctl", "--directory", FILES, "--no-pager", "-o", "cat", f"CONTAINER_ID_FULL={container['Id']}",
+             *arguments], capture_output=True, check=True, text=True)
+        return [line.strip() for line in done.stdout.splitlines()]
+
+    def arrived(self, device, name):
+        return [record for _, record in device.log_arrivals if record["message"].startswith(f"{name}-")]
+
+    def wait_for_all(self, device, name, number):
+        wanted = {f"{name}-{i}" for i in range(1, number + 1)}
+        wait_until(
+            lambda: wanted <= {record["message"] for record in self.arrived(device, name)}, f"all of {name} arrives")
+
+    def stored_cursor(self, agent):
+        connection = sqlite3.connect(agent.path("database.sqlite"), timeout=10)
+        try:
+            row = connection.execute("SELECT value FROM config WHERE key = 'logCursor'").fetchone()
+        finally:
+            connection.close()
+        return row and row[0]
+
+    def wait_for_stored(self, agent, container):
+        """Waits until what is stored is behind everything that the container has written."""
+
+        def is_behind():
+            cursor = self.stored_cursor(agent)
+            return cursor and not [line for line in self.journal(container, f"--after-cursor={cursor}") if line]
+
+        wait_until(is_behind, "the place in the journal is stored")
+
+    def test_a_line_arrives_with_its_service_and_time(self):
+        agent, device, container = self.start()
+        self.write(container, "hello", 3)
+        self.wait_for_all(device, "hello", 3)
+        records = self.arrived(device, "hello")
+        self.assertEqual([r["message"] for r in records], ["hello-1", "hello-2", "hello-3"])
+        number = int(container["Config"]["Labels"]["io.balena.service-id"])
+        entries = subprocess.run(
+            ["journalctl", "--directory", FILES, "-o", "json", f"CONTAINER_ID_FULL={container['Id']}"],
+            capture_output=True, check=True, text=True).stdout.splitlines()
+        times = {}
+        for entry in map(json.loads, entries):
+            message = entry["MESSAGE"]
+            message = message if isinstance(message, str) else bytes(message).decode()
+            times[message.strip()] = int(entry["__REALTIME_TIMESTAMP"]) // 1000
+        for record in records:
+            self.assertEqual(record["serviceId"], number)
+            self.assertEqual(record["timestamp"], times[record["message"]])
+            self.assertIs(record["isStdErr"], False)
+        lines = [row for row in self.get_text(agent, device, "/v2/metrics").splitlines() if "log" in row]
+        self.assertTrue(lines)
+
+    def get_text(self, agent, device, path):
+        reply = agent.get(f"{path}?apikey={device.state['api_secret']}")
+        self.assertEqual(reply.status, 200, reply.text)
+        return reply.text
+
+    def test_a_killed_agent_loses_nothing_and_repeats_only_what_was_not_yet_stored(self):
+        agent, device, container = self.start()
+        self.write(container, "first", 200)
+        self.wait_for_all(device, "first", 200)
+        self.wait_for_stored(agent, container)
+        self.write(container, "second", 200)
+        agent.kill()
+        self.write(container, "third", 800)
+        agent.start(journal_directory=FILES)
+        for name, number in (("second", 200), ("third", 800)):
+            self.wait_for_all(device, name, number)
+        for name, number, most in (("first", 200, 1), ("second", 200, 2), ("third", 800, 1)):
+            messages = [record["message"] for record in self.arrived(device, name)]
+            for i in range(1, number + 1):
+                self.assertLessEqual(messages.count(f"{name}-{i}"), most, f"{name}-{i}")
+
+    def test_an_agent_that_is_told_to_end_repeats_nothing(self):
+        agent, device, container = self.start()
+        self.write(container, "first", 200)
+        self.wait_for_all(device, "first", 200)
+        # What is told to the source is told once the bytes have left the process, a moment later.
+        self.wait_for_stored(agent, container)
+        agent.kill(15)
+        self.write(container, "second", 100)
+        agent.start(journal_directory=FILES)
+        self.wait_for_all(device, "second", 100)
+        self.assertEqual(len(self.arrived(device, "first")), 200)
+        self.assertEqual(len(self.arrived(device, "second")), 100)
+
+    def test_a_log_sink_that_hangs_and_one_that_is_gone_lose_nothing(self):
+        self.stand_in.faults.add(endpoint="log-stream", count=1, log="pause", period=15)
+        agent, device, container = self.start()
+        self.write(container, "first", 3000)
+        self.wait_for_all(device, "first", 3000)
+        self.stand_in.stop()
+        self.write(container, "second", 3000)
+        self.stand_in.start()
+        self.wait_for_all(device, "second", 3000)
+
+    def test_the_journal_is_open_only_while_the_cloud_wants_lines(self):
+        agent, device, container = self.start()
+        self.write(container, "first", 10)
+        self.wait_for_all(device, "first", 10)
+        self.wait_for_stored(agent, container)
+        device.config["RESIN_SUPERVISOR_LOG_CONTROL"] = "false"
+        wait_until(lambda: not is_journal_open(agent), "the journal is closed")
+        self.assertIsNone(self.stored_cursor(agent))
+        self.write(container, "second", 10)
+        device.config["RESIN_SUPERVISOR_LOG_CONTROL"] = "true"
+        wait_until(lambda: is_journal_open(agent), "the journal is open again")
+        self.write(container, "third", 10)
+        self.wait_for_all(device, "third", 10)
+        self.assertEqual(self.arrived(device, "second"), [])
+
+    def test_an_unmanaged_device_opens_no_journal(self):
+        agent = self.agent(journal_directory=FILES)
+        self.assertEqual(agent.status()["appState"], "applied")
+        self.assertFalse(is_journal_open(agent))
+
+    def test_a_service_chooses_what_of_it_is_sent(self):
+        agent, device, container = self.start(environment={"BALENA_LOGS_LEVEL": "none"})
+        self.write(container, "quiet", 5)
+        new = self.cloud.add_release(self.fleet, {"main": service(environment={"BALENA_LOGS_LEVEL": "all"})})
+        self.wait_for_report(device, new, "main")
+        self.write(self.wait_for_containers(agent, "main")["main"], "loud", 5)
+        self.wait_for_all(device, "loud", 5)
+        self.assertEqual(self.arrived(device, "quiet"), [])
