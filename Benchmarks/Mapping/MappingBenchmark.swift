@@ -38,6 +38,7 @@ enum MappingBenchmark {
       | mapping anew, after an event of a device at rest | \(shown(phases.again)) | | |
       | kept in memory, KiB | \(memory.atRest / 1024) | ≤ \(most), 2 × the document | \
       \(times <= mostTimesItsSize ? "holds" : "does not hold") |
+      | resident after that, KiB | \(memory.resident / 1024) | | |
       | while there is something to do, KiB | \(memory.atWork / 1024) | | |
       """)
     if worst > mostMilliseconds || times > mostTimesItsSize { exit(1) }
@@ -78,22 +79,37 @@ enum MappingBenchmark {
     return target
   }
 
-  /// Bytes on the heap that the target holds, with and without the mapped values.
-  private static func measureMemory(of text: [UInt8]) throws -> (atWork: Int, atRest: Int) {
-    _ = BenchmarkDocument.images
+  /// Bytes on the heap that the target holds, with and without the mapped values; and what the process has
+  /// grown by when free memory went back to the kernel, as the agent returns it.
+  private static func measureMemory(of text: [UInt8]) throws -> (atWork: Int, atRest: Int, resident: Int) {
     var phases = Phases()
+    malloc_trim(0)
+    let pages = anonymous()
     let before = heap()
     var target = try round(text, &phases)
     phases = Phases()
     let working = heap()
     target.letGo()
     let resting = heap()
-    return withExtendedLifetime(target) { (working - before, resting - before) }
+    malloc_trim(0)
+    let grown = anonymous() - pages
+    return withExtendedLifetime(target) { (working - before, resting - before, grown) }
   }
 
   private static func heap() -> Int {
     let info = mallinfo2()
     return Int(info.uordblks) + Int(info.hblkhd)
+  }
+
+  /// Resident memory that belongs to no file, by proc_pid_statm(5).
+  private static func anonymous() -> Int {
+    guard let file = fopen("/proc/self/statm", "r") else { return 0 }
+    defer { fclose(file) }
+    var line = [CChar](repeating: 0, count: 128)
+    guard fgets(&line, 128, file) != nil else { return 0 }
+    let fields = String(decoding: line.map { UInt8(bitPattern: $0) }.prefix { $0 != 0 }, as: UTF8.self)
+      .split(separator: " ").compactMap { Int($0) }
+    return fields.count > 2 ? (fields[1] - fields[2]) * 4096 : 0
   }
 
   /// Of the processor, so that what else the machine does is not counted.

@@ -7,13 +7,14 @@
 public nonisolated struct MappedTarget: Sendable {
   /// What is mapped next: the stored target.
   public private(set) var rows: [StoredTargetApp] = []
-  /// Normalised names of all images of `rows`.
-  public private(set) var imageNames: [String] = []
+  /// Normalised names of all images of `rows`; made anew at each reading.
+  public var imageNames: [String] { packedImageNames.texts }
   /// Of the apps as they were last mapped.
   public private(set) var outlines: [TargetOutline] = []
   /// Why an app cannot be mapped, by app id.
   public private(set) var problems: [Int: String] = [:]
 
+  private var packedImageNames = PackedTexts([])
   private var basis: Basis?
   private var values: [App]?
 
@@ -29,7 +30,7 @@ public nonisolated struct MappedTarget: Sendable {
   public mutating func load(_ rows: [StoredTargetApp]) {
     guard rows != self.rows else { return }
     self.rows = rows
-    imageNames = Self.read(rows).flatMap(\.imageNames)
+    packedImageNames = PackedTexts(Self.read(rows).flatMap(\.imageNames))
     problems = [:]
   }
 

@@ -6,7 +6,25 @@ public nonisolated struct TargetOutline: Sendable, Hashable {
   public var commit: String?
   public var isHost: Bool
   public var isRejected: Bool
-  public var services: [Service]
+
+  private var ids: [Ids]
+  private var names: PackedTexts
+  private var imageNames: PackedTexts
+
+  private struct Ids: Sendable, Hashable {
+    var service: Int
+    var image: Int
+    var release: Int
+  }
+
+  /// What the app's release is to run; made anew at each reading, for what is kept of it is packed.
+  public var services: [Service] {
+    ids.indices.map { position in
+      Service(
+        name: names[position], serviceId: ids[position].service, imageId: ids[position].image,
+        releaseId: ids[position].release, imageName: imageNames[position])
+    }
+  }
 
   /// A service that the app's release is to run.
   public struct Service: Sendable, Hashable {
@@ -26,10 +44,8 @@ public nonisolated struct TargetOutline: Sendable, Hashable {
     commit = app.commit
     isHost = app.isHost
     isRejected = app.isRejected
-    services = app.services.map { service in
-      Service(
-        name: service.name, serviceId: service.serviceId, imageId: service.imageId,
-        releaseId: service.releaseId, imageName: service.imageName)
-    }
+    ids = app.services.map { Ids(service: $0.serviceId, image: $0.imageId, release: $0.releaseId) }
+    names = PackedTexts(app.services.map(\.name))
+    imageNames = PackedTexts(app.services.map(\.imageName))
   }
 }

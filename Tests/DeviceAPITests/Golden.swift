@@ -95,6 +95,41 @@ enum Golden {
   static let noEngine = load("no-engine.json").map(WireCase.init)
   static let containers = load("containers.json").map(WireCase.init)
   static let routes = load("routes.json").map(RouteRow.init)
+  static let index = load("index.json")
+
+  /// Whether `place` has an answer of a route: a table, by its file, or a test of Tests/Integration.
+  ///
+  /// - Parameter answer: status and kind of body, such as `200 JSON`; `-` for no content type.
+  static func proves(_ place: String, _ route: JSON, _ answer: String) throws -> Bool {
+    guard place.hasSuffix(".json") else { return integrationTests.contains("def \(place)(self") }
+    let kinds = ["JSON": "application/json", "HTML": "text/html", "PLAIN": "text/plain"]
+    let parts = answer.split(separator: " ")
+    guard parts.count == 2, let status = Int(parts[0]) else { return false }
+    let type = kinds[String(parts[1])].map { "\($0); charset=utf-8" }
+    let pattern = (route["path"]?.stringValue ?? "").split(separator: "/").map {
+      $0.hasPrefix(":") ? "[^/?]+" : String($0)
+    }
+    let path = try Regex("/" + pattern.joined(separator: "/") + "(\\?.*)?")
+    return try load(place).contains { row in
+      guard row["method"] == route["method"] else { return false }
+      if place == "routes.json" {
+        return row["path"] == route["path"]
+          && ["allowed", "allowedInLocalMode", "denied", "live"].contains {
+            row[$0]?.arrayValue?.first?.intValue == status
+              && row[$0]?.arrayValue?.dropFirst().first?.stringValue == type
+          }
+      }
+      return try path.wholeMatch(in: row["path"]?.stringValue ?? "") != nil
+        && row["status"]?.intValue == status
+        && row["type"]?.stringValue == type
+    }
+  }
+
+  private static let integrationTests =
+    ["test_api_failures.py", "test_api_wire.py", "test_cloud.py"].compactMap {
+      text("Tests/Integration/\($0)")
+    }
+    .joined(separator: "\n")
 
   private static func load(_ name: String) -> [JSON] {
     guard let text = Self.text("Tests/DeviceAPITests/Golden/\(name)"),

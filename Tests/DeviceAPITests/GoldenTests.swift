@@ -24,6 +24,41 @@ extension DeviceAPITests {
       }
     }
 
+    /// The endpoint index of the specification (http-api 1): each of its answers is in a table, or has a test
+    /// of its own over a live socket where it needs surroundings that a table cannot give.
+    @Test func everyAnswerOfTheEndpointIndexIsProven() throws {
+      let fixture = try APIFixture()
+      let routes = fixture.api.routes.map { "\($0.method.name) \($0.path)" }
+      // Without what is not in the reference.
+      let extensions = ["/v2/explain", "/v2/events", "/v2/metrics", "/v2/openapi.json"].map { "GET \($0)" }
+      let index = Golden.index.map { "\($0["method"]?.stringValue ?? "") \($0["path"]?.stringValue ?? "")" }
+      #expect(index.sorted() == routes.filter { !extensions.contains($0) }.sorted())
+      #expect(index.count == 35)
+      for row in Golden.index {
+        for (answer, place) in row["answers"]?.objectValue ?? [:] {
+          let isProven = try Golden.proves(place.stringValue ?? "", row, answer)
+          #expect(isProven, "\(row["method"] ?? "") \(row["path"] ?? "") \(answer): \(place)")
+        }
+      }
+    }
+
+    @Test func aBrokenBodyIs503OnEveryRouteThatReadsOne() async throws {
+      try await APIFixture.with { api in
+        for row in Golden.routes where !row.isOutsideIndex {
+          let answer = try await api.send(
+            row.method, row.call, headers: [("Content-Type", "application/json")], body: "{")
+          let name = "\(row.method) \(row.path)"
+          if row.scope != "open", row.readsBody {
+            #expect(answer.status == 503, "\(name)")
+            #expect(answer.contentType == "application/json; charset=utf-8", "\(name)")
+            #expect(answer.json["status"] == "failed", "\(name)")
+          } else if row.scope != "own" {
+            #expect(answer.status == 200, "\(name)")
+          }
+        }
+      }
+    }
+
     @Test func theTableHasARowForEachRouteInItsPlace() throws {
       let fixture = try APIFixture()
       let routes = fixture.api.routes.map { "\($0.method.name) \($0.path) \($0.scope.rawValue)" }

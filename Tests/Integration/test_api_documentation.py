@@ -5,6 +5,7 @@ import os
 import api_examples
 from api import global_key, two_apps
 from harness import DeviceTest, wait_until
+from system_bus import SystemBus
 
 
 class Documentation(DeviceTest):
@@ -12,7 +13,10 @@ class Documentation(DeviceTest):
         agent = self.agent(start=False)
         with open(agent.path("boot/device-type.json"), "w", encoding="utf-8") as file:
             file.write('{"slug":"raspberrypi4-64","arch":"aarch64"}')
-        agent.start()
+        with open(agent.path("host/etc/hostname"), "w", encoding="utf-8") as file:
+            file.write("mydevice\n")
+        bus = SystemBus(self, agent.directory)
+        agent.start(dbus_address=bus.address)
         self.assertEqual(agent.post_target(two_apps()).status, 200)
         wait_until(lambda: agent.status()["appState"] == "applied" and len(self.engine.containers()) == 3,
                    "three services run")
@@ -21,9 +25,11 @@ class Documentation(DeviceTest):
         answers = {}
         for route in routes:
             wait_until(agent.answers, "the agent listens")
+            if route == "POST /v1/reboot":
+                # There is no system here to go down: without a bus the agent goes on.
+                bus.stop()
             answers[route] = api_examples.call(api_examples.curl_line(route), agent, global_key(agent) or "")
             if route in ("POST /v1/reboot", "POST /v1/shutdown"):
-                # There is no system here to go down: the agent goes on.
                 event = "Rebooting" if "reboot" in route else "Shutting down"
                 wait_until(lambda: f"{event} failed" in agent.log, "the system has refused")
         if os.environ.get("API_DOCS") == "write":

@@ -6,6 +6,7 @@ REST_SECONDS: watch the settled device for so long, and print what it costs.
 import os
 import time
 
+from engine_gate import EngineGate
 from harness import IMAGE, OTHER_IMAGE, ROOT, DeviceTest, app, required, run, service, wait_until
 
 CROWD = 20
@@ -166,11 +167,18 @@ class Rest(DeviceTest):
         return {name: float(line.split()[-1]) for line in lines for name in self.METERS if line.startswith(name)}
 
     def test_twenty_settled_services_cost_nothing(self):
-        agent = self.agent()
+        agent = self.agent(start=False)
+        gate = EngineGate(agent.directory, self.engine.path)
+        self.addCleanup(gate.stop)
+        seen = []
+        gate.before = lambda method, path: seen.append((method, path)) or True
+        agent.engine_address = gate.address
+        agent.start()
         names = [f"s{number}" for number in range(CROWD)]
         agent.post_target(app(*(service(name, number=index) for index, name in enumerate(names, 1))))
         containers = self.wait_for_services(agent, *names)
         before = self.still(agent)
+        mark = len(seen)
         # Commands in a container, and an unlabelled container that comes and goes, are none of the agent's business.
         one = containers["s0"]["Id"]
         for _ in range(3):
@@ -186,6 +194,9 @@ class Rest(DeviceTest):
         plans, requests = self.METERS
         self.assertEqual(after[plans] - before[plans], 1)
         self.assertLessEqual(after[requests] - before[requests], 2)
+        # What the engine was asked is what the agent counts, and all of it for that one event.
+        self.assertEqual(len(seen) - mark, after[requests] - before[requests], seen[mark:])
+        self.assertEqual({method for method, _ in seen[mark:]} - {"GET"}, set())
         if "REST_SECONDS" in os.environ:
             self.watch(agent, float(os.environ["REST_SECONDS"]))
 

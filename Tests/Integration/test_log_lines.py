@@ -3,7 +3,8 @@
 import json
 
 from engine_gate import EngineGate, refusal
-from harness import COMMAND, DeviceTest, app, service, wait_until
+from harness import COMMAND, DeviceTest, app, run, service, wait_until
+from system_bus import SystemBus
 
 MESSAGE = "out of order"
 
@@ -168,3 +169,67 @@ class LogLines(DeviceTest):
         self.wait_for("Error removing volume 'store'", MESSAGE)
         self.gate.open()
         self.settle()
+
+    def test_a_purge_that_fails_and_one_that_does_not(self):
+        self.post(volumes={"store": {}})
+        self.settle()
+        self.refuse("POST", "/containers/", "/stop")
+        answer = self.device.request("POST", "/v1/purge", {"appId": 1}, timeout=90)
+        self.assertEqual(answer.status, 503, answer.text)
+        self.wait_for("Purging data for app 1")
+        self.wait_for("Error purging data: ")
+        self.gate.open()
+        self.settle()
+        self.assertNotIn("Purged data", self.device.log)
+        answer = self.device.request("POST", "/v1/purge", {"appId": 1}, timeout=90)
+        self.assertEqual(answer.status, 200, answer.text)
+        self.wait_for("Purged data")
+        self.settle()
+
+
+class DeviceLines(DeviceTest):
+    """What is said of the device's own configuration and of its end."""
+
+    def device(self):
+        agent = self.agent(start=False)
+        for name, text in (("boot/device-type.json", '{"slug":"raspberrypi4-64","arch":"aarch64"}'),
+                           ("boot/config.txt", "gpu_mem=16\n")):
+            with open(agent.path(name), "w", encoding="utf-8") as file:
+                file.write(text)
+        self.bus = SystemBus(self, agent.directory)
+        return agent.start(dbus_address=self.bus.address)
+
+    def configure(self, agent, **config):
+        answer = agent.request("POST", "/v2/local/target-state", {"local": {
+            "name": "local", "config": {f"BALENA_{name}": value for name, value in config.items()}, "apps": {}}})
+        self.assertEqual(answer.status, 200, answer.text)
+
+    def wait_for(self, agent, *lines, seconds=90):
+        for line in lines:
+            wait_until(lambda line=line: line in agent.log, f"the line {line}", seconds=seconds)
+
+    def test_configuration_is_told_and_so_is_what_cannot_be_written_until_it_can(self):
+        agent = self.device()
+        self.configure(agent, SUPERVISOR_POLL_INTERVAL="800000")
+        change = '{"SUPERVISOR_POLL_INTERVAL":"800000"}'
+        self.wait_for(agent, f"Applying configuration change {change}", f"Applied configuration change {change}")
+        boot = agent.path("boot")
+        run(["mount", "--bind", boot, boot])
+        self.addCleanup(run, ["umount", "-l", boot])
+        run(["mount", "-o", "remount,bind,ro", boot])
+        self.configure(agent, SUPERVISOR_POLL_INTERVAL="700000", HOST_CONFIG_gpu_mem="64")
+        self.wait_for(agent, 'Applying configuration change {"SUPERVISOR_POLL_INTERVAL":"700000"}',
+                      "Error applying configuration change: ", 'Applying boot config: {"gpu_mem":"64"}',
+                      "Error setting boot config: ")
+        run(["mount", "-o", "remount,bind,rw", boot])
+        # It is tried again after a minute.
+        self.wait_for(agent, 'Applied configuration change {"SUPERVISOR_POLL_INTERVAL":"700000"}',
+                      'Applied boot config: {"gpu_mem":"64"}', seconds=240)
+        with open(agent.path("boot/config.txt"), encoding="utf-8") as file:
+            self.assertEqual(file.read(), "gpu_mem=64\n")
+
+    def test_a_reboot_and_a_shutdown_are_told(self):
+        for path, line in (("/v1/reboot", "Rebooting"), ("/v1/shutdown", "Shutting down")):
+            agent = self.device()
+            self.assertEqual(agent.request("POST", path, {}).status, 202)
+            self.wait_for(agent, line)

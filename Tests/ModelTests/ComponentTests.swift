@@ -46,25 +46,6 @@ private nonisolated func app(
     ],
   ]
 
-  @Test func `the create call of the specification's example`() throws {
-    let network = try JSON(
-      parsing: """
-        {"driver_opts":{"com.docker.network.bridge.name":"br-back"},"internal":true,
-        "labels":{"io.resin.x":"1","foo":"bar"},"ipam":{"config":[{"subnet":"172.30.0.0/16",
-        "gateway":"172.30.0.1","ip_range":"172.30.5.0/24"}]}}
-        """)
-    let request = try app(networks: ["back": network]).app.networks[0].createRequest
-    let expected = try JSON(
-      parsing: """
-        {"Name": "\(Fixture.appUuid)_back", "Driver": "bridge", "CheckDuplicate": true,
-        "Options": {"com.docker.network.bridge.name": "br-back"}, "IPAM": {"Driver": "default",
-        "Config": [{"Subnet": "172.30.0.0/16", "Gateway": "172.30.0.1", "IPRange": "172.30.5.0/24"}], "Options": {}},
-        "EnableIPv6": false, "Internal": true, "ConfigOnly": false, "Labels": {"io.balena.supervised": "true",
-        "io.balena.app-id": "1234567", "foo": "bar", "io.balena.x": "1", "io.balena.private.ipam.config": "true"}}
-        """)
-    #expect(request == expected)
-  }
-
   @Test func `a network made from a target equals it and no other`() throws {
     for composition in Self.compositions {
       let target = try app(networks: ["n": composition]).app.networks[0]
@@ -171,18 +152,6 @@ private nonisolated func app(
 }
 
 @Suite struct `Volumes` {
-  @Test func `the create call of the specification's example`() throws {
-    let composition: JSON = ["driver_opts": ["type": "tmpfs", "device": "tmpfs"], "labels": ["a": "b"]]
-    let request = try app(volumes: ["data": composition]).app.volumes[0].createRequest
-    #expect(
-      request == [
-        "Name": "1234567_data", "Driver": "local", "DriverOpts": ["type": "tmpfs", "device": "tmpfs"],
-        "Labels": [
-          "a": "b", "io.balena.supervised": "true", "io.balena.app-uuid": .string(Fixture.appUuid),
-        ],
-      ])
-  }
-
   @Test func `a volume made from a target equals it and no other`() throws {
     let compositions: [JSON] = [
       [:], ["driver": "x"], ["driver_opts": ["a": 1]], ["labels": ["io.resin.a": "1"]],

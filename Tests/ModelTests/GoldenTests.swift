@@ -29,7 +29,24 @@ import Testing
     #expect(Composition.supportedKeys.subtracting(names.map(Composition.camelCase)) == [])
     for name in names { #expect(!Fixture.goldenCases("keys/\(name).json").isEmpty, "\(name)") }
     #expect(Fixture.goldenCases("create-examples.json").count >= 9)
+    #expect(Fixture.goldenCases("components.json").count >= 12)
     #expect(Fixture.goldenCases("verdicts.json").count >= 20)
+  }
+
+  @Test(arguments: Fixture.goldenCases("components.json"))
+  func `a network or volume becomes its create call`(golden: GoldenCase) throws {
+    let composition = golden.json["composition"] ?? [:]
+    var release = TargetRelease(commit: "c0ffee01", id: 99)
+    if let name = golden.json["network"]?.stringValue { release.networks = [name: composition] }
+    if let name = golden.json["volume"]?.stringValue { release.volumes = [name: composition] }
+    let target = TargetApp(
+      appId: 1_234_567, uuid: Fixture.appUuid, name: "acme", source: "local", release: release)
+    let (app, notes) = try App.target(from: target, context: Fixture.context, images: [:])
+    // The network that every app has is another.
+    let requests =
+      app.networks.filter { $0.name != "default" }.map(\.createRequest) + app.volumes.map(\.createRequest)
+    #expect(requests.map { Self.text($0) } == [Self.text(golden.json["expect"])])
+    #expect(notes == golden.json["notes"]?.stringList ?? [])
   }
 
   @Test(arguments: Fixture.goldenCases("verdicts.json"))

@@ -118,7 +118,7 @@ public final class DeviceConfigurator {
     var hasFailed = false
     do throws(DatabaseError) {
       let wanted = try target()
-      applySettings(wanted)
+      if !applySettings(wanted) { hasFailed = true }
       if !settings.isUnmanaged, await !applyVPN(wanted[DeviceVariable.vpnControl] ?? "true") {
         hasFailed = true
       }
@@ -142,10 +142,12 @@ public final class DeviceConfigurator {
     }
   }
 
-  private func applySettings(_ wanted: [String: String]) {
+  /// - Returns: false when they could not be written.
+  @discardableResult
+  private func applySettings(_ wanted: [String: String]) -> Bool {
     let change = DeviceConfiguration.change(from: settings.currentVariables, to: wanted)
     for warning in change.warnings { report(.invalidConfig, warning) }
-    guard !change.isEmpty else { return }
+    guard !change.isEmpty else { return true }
     let text = JSON(change.variables)
     if !change.rebooting.isEmpty {
       var object = JSONObject()
@@ -156,8 +158,10 @@ public final class DeviceConfigurator {
     do throws(SettingError) {
       try settings.apply(change)
       report(.configApplied, "Applied configuration change \(text)")
+      return true
     } catch {
       report(.configError, "Error applying configuration change: \(error.description)")
+      return false
     }
   }
 
