@@ -105,10 +105,11 @@ public final class LogStream {
   /// Takes a record of the source, waiting while there is no room. Dropped when nobody wants it, or when
   /// the source has gone back meanwhile.
   private func send(_ record: LogRecord, round: Int) async {
-    while isWanted, round == rewinds, !queue.hasRoom, !Task.isCancelled {
+    // The settings are asked for each batch; a change of theirs goes back, too.
+    while round == rewinds, !queue.hasRoom, !Task.isCancelled {
       await withCheckedContinuation { waiting.append($0) }
     }
-    guard isWanted, round == rewinds, record.isForCloud else { return }
+    guard round == rewinds, record.isForCloud else { return }
     queue.add(record)
     alarm.ring()
   }

@@ -38,7 +38,7 @@ def is_journal_open(agent):
     return False
 
 
-class ContainerLines(CloudTest):
+class LineTest(CloudTest):
     def start(self, **more):
         release = self.cloud.add_release(self.fleet, {"main": service(**more)})
         agent = self.managed_agent(start=False)
@@ -49,10 +49,6 @@ class ContainerLines(CloudTest):
         device = self.device(agent)
         self.wait_for_report(device, release, "main")
         return agent, device, self.wait_for_containers(agent, "main")["main"]
-
-    def restart(self, agent):
-        agent.kill()
-        agent.start(journal_directory=FILES)
 
     def write(self, container, name, number, stream=1):
         """Lines `<name>-1` to `<name>-<number>` of the container's own process."""
@@ -92,6 +88,8 @@ class ContainerLines(CloudTest):
 
         wait_until(is_behind, "the place in the journal is stored")
 
+
+class ContainerLines(LineTest):
     def test_a_line_arrives_with_its_service_and_time(self):
         agent, device, container = self.start()
         self.write(container, "hello", 3)
