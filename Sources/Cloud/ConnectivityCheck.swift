@@ -5,14 +5,15 @@ public import Logging
 
 /// Whether the device reaches its cloud: shown on its light, and said in the log (host 9.1).
 ///
-/// A TCP connection to the endpoint is tried: every ten seconds while there is none, else once a minute, and
-/// at once when the network has changed or a call of the cloud found no way. It takes two failures in a row
-/// to be offline. While the VPN is up nothing is tried. It does not count for the device's health.
+/// A TCP connection to the endpoint is tried at the start, when the network has changed, and when a call of the
+/// cloud found no way; then again and again until there is one. It takes two failures in a row to be offline,
+/// and an answer of the cloud is as good as a connection. A device that is online and does nothing tries
+/// nothing, nor does one whose VPN is up. It does not count for the device's health.
 public final class ConnectivityCheck {
   /// A connection that takes longer is none.
   public static let connectLimit = Duration.seconds(10)
-  public static let intervalOffline = Duration.seconds(10)
-  public static let intervalOnline = Duration.seconds(60)
+  /// While there is none: the first and the longest wait.
+  public static let offlineIntervals = Duration.seconds(10)...Duration.seconds(300)
   /// After the first failure.
   public static let intervalInDoubt = Duration.seconds(2)
   static let failuresToBeOffline = 2
@@ -75,8 +76,9 @@ public final class ConnectivityCheck {
 
   /// The cloud has answered.
   public func confirm() {
-    guard isConnected == false else { return }
-    failures = 0
+    guard isConnected != true || failures > 0 else { return }
+    end()
+    timer?.cancel()
     note(true)
   }
 
@@ -101,13 +103,13 @@ public final class ConnectivityCheck {
       if failures >= Self.failuresToBeOffline { note(false) }
     }
     task = nil
+    guard failures > 0 else { return }
+    let bounds = Self.offlineIntervals
     let delay =
-      switch failures {
-      case 0: Self.intervalOnline
-      case 1: Self.intervalInDoubt
-      default: Self.intervalOffline
-      }
-    timer = loop.schedule(after: delay, tolerance: delay / 2) { [weak self] in self?.check() }
+      failures < Self.failuresToBeOffline
+      ? Self.intervalInDoubt
+      : min(bounds.lowerBound * (1 << min(failures - Self.failuresToBeOffline, 10)), bounds.upperBound)
+    timer = loop.schedule(after: delay, tolerance: delay / 4) { [weak self] in self?.check() }
   }
 
   private func note(_ isConnected: Bool) {

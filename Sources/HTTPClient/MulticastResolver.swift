@@ -35,19 +35,17 @@ final class MulticastResolver {
     guard descriptor >= 0 else { return [] }
     defer { close(descriptor) }
     var found: [String] = []
-    var pause: Task<Void, Never>?
+    let arrival = Alarm()
     let listener = try? EventLoop.shared.watch(descriptor, .read) { _ in
       found = Self.receive(descriptor, host, id)
-      if !found.isEmpty { pause?.cancel() }
+      if !found.isEmpty { arrival.ring() }
     }
     guard let listener else { return [] }
     defer { listener.cancel() }
     let end = MonotonicTime.read() + Self.limit
     while found.isEmpty, .read() < end, !Task.isCancelled {
       Self.send(query, descriptor)
-      let waiting = Task { _ = try? await EventLoop.shared.sleep(for: Self.interval) }
-      pause = waiting
-      await waiting.value
+      await arrival.wait(Self.interval)
     }
     if !found.isEmpty {
       if known.count >= Self.cacheLimit { known = [:] }

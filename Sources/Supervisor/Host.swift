@@ -52,7 +52,8 @@ final class Host {
     hostConfigFiles = HostConfigFiles(paths: paths, settings: settings, logger: logger)
     boot = BootConfiguration(paths: paths, facts: facts, settings: settings, logger: logger, report: report)
     configurator = DeviceConfigurator(
-      settings: settings, store: store, boot: boot, systemd: systemd, report: report,
+      settings: settings, store: store, boot: boot, systemd: systemd,
+      rebootMarker: marker, report: report,
       scheduleReboot: { reason in
         do throws(FileError) {
           try marker.set()

@@ -1,6 +1,7 @@
 """The lines that users read of their services (state-engine 9), errors included, and that each error heals."""
 
 import json
+import os
 
 from engine_gate import EngineGate, refusal
 from harness import COMMAND, DeviceTest, app, run, service, wait_until
@@ -232,6 +233,11 @@ class DeviceLines(DeviceTest):
         run(["mount", "-o", "remount,bind,ro", boot])
         self.configure(agent, SUPERVISOR_POLL_INTERVAL="700000", HOST_CONFIG_gpu_mem="64")
         self.wait_for(agent, 'Applying boot config: {"gpu_mem":"64"}', "Error setting boot config: ")
+        # There is nothing to reboot for.
+        marker = agent.path("host/tmp/balena-supervisor/reboot-after-apply")
+        wait_until(lambda: not os.path.exists(marker), "the reboot is called off")
+        wait_until(lambda: agent.status()["appState"] == "applied", "the rest is settled")
+        self.assertNotIn("Rebooting", agent.log)
 
     def test_a_reboot_and_a_shutdown_are_told(self):
         for path, line in (("/v1/reboot", "Rebooting"), ("/v1/shutdown", "Shutting down")):

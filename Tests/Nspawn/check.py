@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -32,7 +33,7 @@ ExecStop=/bin/sh -c 'echo stopped'
 [Install]
 WantedBy=multi-user.target
 """
-COMMAND = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done"]
+COMMAND = ["sh", "-c", "echo here I am; trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done"]
 
 
 class Failure(Exception):
@@ -189,6 +190,20 @@ def main(binary, directory):
         device.target({})
         wait_until(device.is_running, "the service runs", 180)
 
+    def lines_arrive():
+        container = device.containers()[0]
+        wait_until(
+            lambda: device.request("POST", "/v2/journal-logs", {"containerId": container[:12], "format": "cat"})
+            == (200, "here I am\n"), "the container's line is in the journal")
+        listener = subprocess.Popen([DEVICE, "run", device.directory, "curl", "-sN", "-m", "20", URL + "/v2/local/logs"],
+                                    stdout=subprocess.PIPE, text=True)
+        expect("Streaming logs" in listener.stdout.readline(), "the stream begins")
+        answer = device.request("POST", "/v2/applications/1/restart-service", {"serviceName": "one"})
+        expect(answer == (200, "OK"), answer)
+        # Its own end, by its limit of time.
+        rows = [json.loads(line) for line in listener.communicate(timeout=60)[0].splitlines()]
+        expect("here I am" in [row["message"] for row in rows if row.get("serviceName") == "one"], rows)
+
     def vpn_is_read():
         answer = device.request("GET", "/v2/device/vpn")
         expect(answer == (200, '{"status":"success","vpn":{"enabled":true,"connected":false}}'), answer)
@@ -222,6 +237,30 @@ def main(binary, directory):
                  if line.startswith(("Stopped ", "Finished "))
                  and ("balena-proxy-config" in line or "redsocks" in line)]
         expect(len(lines) == count, lines)
+
+    def unit_hangs():
+        drop_in = "etc/systemd/system/redsocks.service.d"
+        os.makedirs(os.path.join(device.root, drop_in))
+        device.write(f"{drop_in}/slow.conf", "[Service]\nExecStartPre=/bin/sleep 90\nTimeoutStartSec=infinity\n")
+        device.run("systemctl", "daemon-reload")
+        device.request("GET", "/v2/metrics")
+        found = []
+        patch = threading.Thread(target=lambda: found.append(device.request(
+            "PATCH", "/v1/device/host-config", {"network": {"proxy": {"port": 1081}}})))
+        patch.start()
+        pings = 0
+        while patch.is_alive():
+            expect(device.answers(), "other requests are answered")
+            pings += 1
+        expect(pings > 3, pings)
+        expect(found[0][0] == 503 and "redsocks.service has not ended after 20 s" in found[0][1], found)
+        lag = next(float(line.split()[1]) for line in device.request("GET", "/v2/metrics")[1].splitlines()
+                   if line.startswith("supervisor_loop_longest_turn_seconds "))
+        print(f"     the longest turn of the loop meanwhile: {1000 * lag:.1f} ms", flush=True)
+        os.unlink(os.path.join(device.root, drop_in, "slow.conf"))
+        device.run("systemctl", "daemon-reload")
+        device.run("systemctl", "stop", "redsocks")
+        device.run("systemctl", "start", "redsocks")
 
     def lock_refuses():
         locked(lock)
@@ -272,9 +311,11 @@ def main(binary, directory):
         for sentence, body in (
             ("the agent is ready below systemd", comes_up),
             ("a service runs", service_runs),
+            ("what a container prints is in the journal and on the stream", lines_arrive),
             ("the firewall guards the API and leaves the engine's chain alone", firewall_is_there),
             ("the VPN's state is that of its unit", vpn_is_read),
             ("a changed proxy restarts its units in order, a repeat does not", proxy_restarts),
+            ("a unit that hangs is told after 20 s, and others are answered meanwhile", unit_hangs),
             ("a lock refuses reboot, shutdown and a new hostname", lock_refuses),
             ("force reboots the device, and the service comes back", force_reboots),
             ("an engine that restarts during an update converges", engine_restarts),

@@ -23,6 +23,7 @@ public final class DeviceConfigurator {
   private let systemd: SystemdManager
   private let report: (DeviceEvent, String) -> Void
   /// Marks that a reboot is needed; the argument is for people.
+  private let rebootMarker: RebootMarker
   private let scheduleReboot: (JSON) -> Void
   private let wake: () -> Void
 
@@ -35,7 +36,8 @@ public final class DeviceConfigurator {
   /// - Parameter wake: asks for another call of `apply`.
   public init(
     settings: Settings, store: Store, boot: BootConfiguration, systemd: SystemdManager,
-    report: @escaping (DeviceEvent, String) -> Void, scheduleReboot: @escaping (JSON) -> Void,
+    rebootMarker: RebootMarker, report: @escaping (DeviceEvent, String) -> Void,
+    scheduleReboot: @escaping (JSON) -> Void,
     wake: @escaping () -> Void
   ) {
     self.settings = settings
@@ -43,6 +45,7 @@ public final class DeviceConfigurator {
     self.boot = boot
     self.systemd = systemd
     self.report = report
+    self.rebootMarker = rebootMarker
     self.scheduleReboot = scheduleReboot
     self.wake = wake
   }
@@ -149,6 +152,7 @@ public final class DeviceConfigurator {
     for warning in change.warnings { report(.invalidConfig, warning) }
     guard !change.isEmpty else { return true }
     let text = JSON(change.variables)
+    let wasScheduled = rebootMarker.isPresent
     if !change.rebooting.isEmpty {
       var object = JSONObject()
       for (key, value) in change.rebooting { object[key.name] = .string(value) }
@@ -161,6 +165,7 @@ public final class DeviceConfigurator {
       return true
     } catch {
       report(.configError, "Error applying configuration change: \(error.description)")
+      if !wasScheduled { rebootMarker.remove() }
       return false
     }
   }
@@ -205,16 +210,25 @@ public final class DeviceConfigurator {
     report(.configError, "Error applying configuration change: \(problem)")
   }
 
-  /// One back end after the other.
+  /// One back end after the other. The reboot stands on the disk before the change does: a crash in between
+  /// must not lose it. A change that cannot be written is no reason for one.
   ///
   /// - Returns: false when one could not be written.
   private func applyBoot(_ wanted: [String: String]) async -> Bool {
     let changes = boot.changes(for: wanted)
+    let wasScheduled = rebootMarker.isPresent
     if changes.contains(where: \.needsReboot) { scheduleReboot([:]) }
     var isComplete = true
+    var isRebootDue = false
     for change in changes {
-      do throws(BootError) { try await boot.apply(change) } catch { isComplete = false }
+      do throws(BootError) {
+        try await boot.apply(change)
+        if change.needsReboot { isRebootDue = true }
+      } catch {
+        isComplete = false
+      }
     }
+    if !isRebootDue, !wasScheduled, changes.contains(where: \.needsReboot) { rebootMarker.remove() }
     return isComplete
   }
 }

@@ -18,6 +18,9 @@ public final class RebootMarker {
     try DurableFile.write(Array((facts.bootID ?? "").utf8), to: path)
   }
 
+  /// Takes it back, for a change that was not made after all.
+  public func remove() { unlink(path) }
+
   public var isPresent: Bool { access(path, F_OK) == 0 }
 
   /// Whether the device has not been rebooted since the marker was set.

@@ -1,14 +1,14 @@
-import EventLoop
-
 /// A wait with a time limit that others can end. One task waits at a time.
-final class Alarm {
+public final class Alarm {
   private var continuation: CheckedContinuation<Void, Never>?
   private var timer: LoopTimer?
   private var isRung = false
 
+  public init() {}
+
   /// Returns after `delay`, or when it is rung, or at once when it was rung since the last wait.
   /// nil waits until it is rung.
-  func wait(_ delay: Duration?, tolerance: Duration = .zero) async {
+  public func wait(_ delay: Duration?, tolerance: Duration = .zero) async {
     if isRung || Task.isCancelled {
       isRung = false
       return
@@ -28,9 +28,9 @@ final class Alarm {
   }
 
   /// Forgets a ring that nobody waited for.
-  func reset() { isRung = false }
+  public func reset() { isRung = false }
 
-  func ring() {
+  public func ring() {
     isRung = true
     end()
   }
