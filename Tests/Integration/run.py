@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Runs the integration tests on a device that scripts/test-device has started.
 
-    run.py [--count FILE] [-k PATTERN]     writes `PASSED FAILED` to FILE
+    run.py [--count FILE] [-k PATTERN] [--part N/M]     writes `PASSED FAILED` to FILE
+
+With `--part`, the N-th of M parts of about the same length, for several devices at the same time.
 """
 
 import argparse
@@ -68,10 +70,39 @@ def overdue(*_):
     raise AssertionError(f"not finished within {TEST_LIMIT_SECONDS} s")
 
 
+def classes(suite):
+    for member in suite:
+        if isinstance(member, unittest.TestSuite) and any(isinstance(each, unittest.TestSuite) for each in member):
+            yield from classes(member)
+        elif isinstance(member, unittest.TestSuite):
+            if member.countTestCases():
+                yield member
+        else:
+            yield unittest.TestSuite([member])
+
+
+def part_of(suite, text):
+    """Classes stay whole; the longest are dealt out first."""
+    number, parts = (int(word) for word in text.split("/"))
+    dealt = [[0, []] for _ in range(parts)]
+    for group in sorted(classes(suite), key=lambda group: -length(group)):
+        least = min(dealt, key=lambda part: part[0])
+        least[0] += length(group)
+        least[1].append(group)
+    return unittest.TestSuite(dealt[number - 1][1])
+
+
+def length(group):
+    """Roughly: a device below a cloud reports every ten seconds at most."""
+    bases = {base.__name__ for test in group for base in type(test).__mro__}
+    return group.countTestCases() * (5 if "CloudTest" in bases else 1)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--count")
     parser.add_argument("-k", action="append", dest="patterns")
+    parser.add_argument("--part", default="1/1")
     options = parser.parse_args()
     signal.signal(signal.SIGALRM, overdue)
 
@@ -83,7 +114,7 @@ def main():
         loader.testNamePatterns = [f"*{pattern}*" for pattern in options.patterns]
     suite = loader.discover(here, pattern="test_*.py", top_level_dir=here)
     result = Sentences()
-    suite.run(result)
+    part_of(suite, options.part).run(result)
     failed = len(result.failed)
     passed = result.testsRun - len({name for name in result.failed if name.startswith("test_")})
     if options.count:
