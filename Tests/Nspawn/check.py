@@ -14,16 +14,13 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DEVICE = os.path.join(ROOT, "scripts/nspawn-device")
 URL = "http://127.0.0.1:48484"
-UNIT = """[Unit]
-After=docker.service dbus.service
-[Service]
-Type=notify
-ExecStart=/usr/bin/balena-supervisor run --host-root / --boot /mnt/boot --state /mnt/state --data /mnt/data \
-  --database /data/database.sqlite --engine unix:///run/docker.sock
-Environment=LOG_LEVEL=debug
-Restart=always
-[Install]
-WantedBy=multi-user.target
+# The package's unit, with the settings that an administrator of balenaOS has.
+SETTINGS = """BOOT_MOUNTPOINT=/mnt/boot
+STATE_MOUNTPOINT=/mnt/state
+DATA_MOUNTPOINT=/mnt/data
+DATABASE_PATH=/data/database.sqlite
+LISTEN_ADDRESS=
+LOG_LEVEL=debug
 """
 PLAIN_UNIT = """[Service]
 Type=oneshot
@@ -63,7 +60,9 @@ class Device:
         self.write("mnt/boot/config.json", '{"hostname":"before"}')
         self.write("mnt/boot/device-type.json", '{"slug":"raspberrypi4-64","arch":"aarch64"}')
         self.write("mnt/boot/config.txt", "# a board\ngpu_mem=16\n")
-        self.unit("balena-supervisor", UNIT)
+        with open(os.path.join(ROOT, "packaging/systemd/balena-supervisor.service"), encoding="utf-8") as file:
+            self.unit("balena-supervisor", file.read())
+        self.write("etc/default/balena-supervisor", SETTINGS)
         for name in ("openvpn", "balena-proxy-config", "redsocks"):
             self.unit(name, PLAIN_UNIT)
         self.unit("slow", "[Service]\nType=oneshot\nExecStart=/bin/sleep 300\nTimeoutStartSec=infinity\n", wanted=False)
@@ -184,6 +183,12 @@ def main(binary, directory):
         device.boot()
         wait_until(device.answers, "the agent answers", 180)
 
+    def watchdog_is_fed():
+        shown = device.run("systemctl", "show", "balena-supervisor", "-p", "Type,WatchdogUSec,NRestarts")
+        expect("Type=notify" in shown and "WatchdogUSec=3min" in shown and "NRestarts=0" in shown, shown)
+        wait_until(lambda: "Target state applied: 1 services running" in device.run(
+            "systemctl", "show", "balena-supervisor", "-p", "StatusText"), "the state is told")
+
     def service_runs():
         device.run("sh", "-c", "mkdir -p /i/bin && cp /bin/busybox /i/bin/ && for n in sh sleep; do ln -sf busybox /i/bin/$n;"
                    "done; tar -C /i -c . | docker import - test:1")
@@ -243,11 +248,13 @@ def main(binary, directory):
         os.makedirs(os.path.join(device.root, drop_in))
         device.write(f"{drop_in}/slow.conf", "[Service]\nExecStartPre=/bin/sleep 90\nTimeoutStartSec=infinity\n")
         device.run("systemctl", "daemon-reload")
-        device.request("GET", "/v2/metrics")
         found = []
         patch = threading.Thread(target=lambda: found.append(device.request(
             "PATCH", "/v1/device/host-config", {"network": {"proxy": {"port": 1081}}})))
         patch.start()
+        # The files are written by now, and their writing counts no more.
+        time.sleep(2)
+        device.request("GET", "/v2/metrics")
         pings = 0
         while patch.is_alive():
             expect(device.answers(), "other requests are answered")
@@ -255,7 +262,7 @@ def main(binary, directory):
         expect(pings > 3, pings)
         expect(found[0][0] == 503 and "redsocks.service has not ended after 20 s" in found[0][1], found)
         lag = next(float(line.split()[1]) for line in device.request("GET", "/v2/metrics")[1].splitlines()
-                   if line.startswith("supervisor_loop_longest_turn_seconds "))
+                   if line.startswith("supervisor_loop_lag_seconds "))
         print(f"     the longest turn of the loop meanwhile: {1000 * lag:.1f} ms", flush=True)
         os.unlink(os.path.join(device.root, drop_in, "slow.conf"))
         device.run("systemctl", "daemon-reload")
@@ -311,6 +318,7 @@ def main(binary, directory):
         for sentence, body in (
             ("the agent is ready below systemd", comes_up),
             ("a service runs", service_runs),
+            ("the service manager knows the state", watchdog_is_fed),
             ("what a container prints is in the journal and on the stream", lines_arrive),
             ("the firewall guards the API and leaves the engine's chain alone", firewall_is_there),
             ("the VPN's state is that of its unit", vpn_is_read),
