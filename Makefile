@@ -8,7 +8,7 @@ STRIPPED = .build/stripped/balena-supervisor
 LINTED = Package.swift Sources Tests Benchmarks Fuzz
 
 .DEFAULT_GOAL = help
-.PHONY: help run build test test-qemu torture lint format cloud bench fuzz package clean
+.PHONY: help run build test test-qemu test-nspawn torture lint format cloud bench fuzz package clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,11 @@ test-qemu: ## Run the agent on an emulated small board with real LEDs
 	@scripts/install-dependencies build qemu
 	@$(MAKE) --no-print-directory build
 	@scripts/test-qemu $(STRIPPED)
+
+test-nspawn: ## Run the agent on a whole device in a container: systemd, logind, D-Bus, journald, engine
+	@scripts/install-dependencies build nspawn
+	@$(MAKE) --no-print-directory build
+	@scripts/test-nspawn $(STRIPPED)
 
 torture: ## A hundred random walks of targets, with kills, restarts and locks (WALKS=N SEED=N)
 	@scripts/install-dependencies build run test
