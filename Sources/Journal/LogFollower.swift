@@ -40,7 +40,7 @@ public final class LogFollower {
     "os-update.service",
   ]
   /// Entries looked at in a turn of the loop.
-  static let entriesPerTurn = 256
+  static let entriesPerTurn = 64
   /// How long lines of a container that nobody knows are kept, and how many of all such containers.
   static let patience = Duration.seconds(5)
   static let unknownLines = 512

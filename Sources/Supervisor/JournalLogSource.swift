@@ -30,6 +30,8 @@ final class JournalLogSource: LogSource {
   private var containers: [String: LoggedContainer] = [:]
   private var former: [String] = []
   private var waiter: CheckedContinuation<Void, Never>?
+  /// Entries that the open journal could not give.
+  private var lost = 0
 
   static let cursorKey = "logCursor"
   static let saveInterval = Duration.seconds(10)
@@ -84,6 +86,11 @@ final class JournalLogSource: LogSource {
       }
       if let batch = await follower.next() {
         guard follower === self.follower else { continue }
+        if batch.lost > lost {
+          logger.warning(
+            "\(batch.lost - lost) entries of the journal could not be read for the cloud's log stream")
+          lost = batch.lost
+        }
         return LogBatch(records: batch.records.map(Self.record), position: batch.cursor)
       }
       if follower === self.follower { close() }
@@ -142,6 +149,7 @@ final class JournalLogSource: LogSource {
     do throws(JournalError) {
       let follower = try LogFollower(source(), from: start)
       self.follower = follower
+      lost = 0
       follower.containers = containers
       isProblemKnown = false
       return follower

@@ -51,8 +51,24 @@ class CloudTest(DeviceTest):
             log = agent.log
             for secret in secrets:
                 self.assertNotIn(secret, log, "a key stands in the agent's log")
+        for text in self.public_answers():
+            for secret in secrets:
+                self.assertNotIn(secret, text, "a key stands in an answer for people and monitors")
         for row in self.stand_in.requests:
             self.assertFalse(row.get("key_in_url"), row.get("path"))
+
+    def public_answers(self):
+        for agent in self.agents:
+            if not agent.process or agent.process.poll() is not None:
+                continue
+            device = self.cloud.devices.get(self.config_of(agent).get("uuid"))
+            key = device and device.state.get("api_secret") or ""
+            for path in ("/v2/metrics", "/v2/explain"):
+                try:
+                    yield agent.get(f"{path}?apikey={key}").text
+                except (OSError, http.client.HTTPException):
+                    # Some tests leave an agent that is about to end.
+                    pass
 
     def config(self, **more):
         return {
