@@ -49,7 +49,12 @@ class Explain(DeviceTest):
             return row and next((item for item in row["waiting"] if item.get("service") == "second" and "first" in item["for"]), None)
 
         wait_until(waiting, "it says that it waits for the first one")
-        container = wait_until(lambda: self.engine.service_containers(1).get("first"), "the first one runs")
+
+        def running():
+            container = self.engine.service_containers(1).get("first")
+            return container if container and container["State"]["Running"] else None
+
+        container = wait_until(running, "the first one runs")
         command = self.engine.request("POST", f"/containers/{container['Id']}/exec",
                                       {"Cmd": ["touch", "/tmp/healthy"]}).json["Id"]
         self.engine.request("POST", f"/exec/{command}/start", {"Detach": True})

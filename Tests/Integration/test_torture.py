@@ -34,6 +34,7 @@ class Walk:
         self.marked = set()
         # By path of the lock: app and the containers that it protects.
         self.locks = {}
+        self.is_forced = False
         self.events = collections.Counter()
 
     # Targets
@@ -79,7 +80,8 @@ class Walk:
 
     def next_target(self):
         self.target = {str(app_id): self.app(app_id) for app_id in APPS if self.chance.random() < 0.85}
-        force = self.chance.random() < 0.15
+        # It rules until the next target, also over locks that come meanwhile.
+        force = self.is_forced = self.chance.random() < 0.15
         if force:
             # From now on these locks may go at any time.
             self.locks = {path: (app_id, set()) for path, (app_id, _) in self.locks.items()}
@@ -148,7 +150,7 @@ class Walk:
         except FileExistsError:
             return
         # The agent takes `updates.lock` first: whoever has the other name alone may come too late.
-        if self.has_agent_lock(app_id):
+        if self.is_forced or self.has_agent_lock(app_id):
             return self.locks.update({path: (app_id, set())})
         protected = {row["Id"] for row in self.running(app_id) if self.is_daemon(row)}
         self.locks[path] = (app_id, protected)
