@@ -85,7 +85,9 @@ final class LocalModeSwitch {
     guard let snapshot = await whenItAnswers({ () throws(EngineError) in try await self.current() }) else {
       return logger.error("Leaving local mode will remove nothing: the engine's objects cannot be listed")
     }
-    do throws(DatabaseError) { try store.snapshots.save(snapshot.text, takenAt: Self.time()) } catch {
+    do throws(DatabaseError) {
+      try store.snapshots.save(snapshot.text, takenAt: "\(Timestamp(seconds: Int64(Glibc.time(nil))))")
+    } catch {
       logger.error("Cannot keep what the engine has; leaving local mode will remove nothing: \(error)")
     }
   }
@@ -103,16 +105,6 @@ final class LocalModeSwitch {
       }
       await pause()
     }
-  }
-
-  /// Now, ISO 8601 in UTC.
-  private static func time() -> String {
-    var now = Glibc.time(nil)
-    var parts = tm()
-    gmtime_r(&now, &parts)
-    var text = [CChar](repeating: 0, count: 32)
-    let count = strftime(&text, text.count, "%Y-%m-%dT%H:%M:%SZ", &parts)
-    return String(decoding: text.prefix(count).map(UInt8.init(bitPattern:)), as: UTF8.self)
   }
 
   private func pause() async {

@@ -152,7 +152,7 @@ public final class SystemBus {
   }
 
   private static let replied: sd_bus_message_handler_t = { message, number, _ in
-    // The message is used within the call only.
+    // The message is used within the call only, on the loop's thread.
     nonisolated(unsafe) let message = message
     let number = UInt(bitPattern: number)
     return MainActor.assumeIsolated {
@@ -246,6 +246,7 @@ public final class SystemBus {
   }
 
   private static let signalled: sd_bus_message_handler_t = { message, number, _ in
+    // The message is used within the call only, on the loop's thread.
     nonisolated(unsafe) let message = message
     let number = UInt(bitPattern: number)
     return MainActor.assumeIsolated {
