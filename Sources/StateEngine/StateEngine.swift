@@ -159,11 +159,12 @@ public final class StateEngine {
   /// Looks again at target and current state.
   ///
   /// - Parameters:
-  ///   - force: take update locks even from those who hold them, until the target is reached.
-  ///   - cancel: give up downloads that the target does not want any more, and try again at once
-  ///     what failed before.
+  ///   - force: take update locks even from those who hold them, until the target is reached or
+  ///     another call cancels.
+  ///   - cancel: give up downloads that the target does not want any more and the force that
+  ///     somebody asked for before, and try again at once what failed before.
   public func trigger(force: Bool = false, cancel: Bool = false) {
-    isForced = isForced || force
+    isForced = force || isForced && !cancel
     isSettled = false
     if cancel || force {
       appDelays = [:]

@@ -105,6 +105,17 @@ class Locks(DeviceTest):
         agent.post_target(self.target(2, OTHER_IMAGE), force=True)
         self.updated(agent)
 
+    def test_the_next_target_is_not_forced_because_the_one_before_was(self):
+        agent = self.begin()
+        agent.post_target(self.target(2, "127.0.0.1:9/nobody/there:1"), force=True)
+        wait_until(lambda: "Failed to download image '127.0.0.1:9/nobody/there:1'" in agent.log, "the image is not there")
+        path = os.path.join(self.directory(agent, "one"), "updates.lock")
+        make_file(path)
+        agent.post_target(self.target(3, OTHER_IMAGE))
+        self.assertEqual(wait_until(lambda: self.lock_told(agent), "the lock is told of")["path"], path)
+        self.assertTrue(os.path.exists(path))
+        self.assertEqual(self.running(), self.before)
+
     def test_the_override_of_the_configuration_does(self):
         agent = self.begin()
         make_file(os.path.join(self.directory(agent, "one"), "updates.lock"))
