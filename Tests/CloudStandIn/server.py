@@ -66,6 +66,7 @@ class StandIn:
         self.in_flight = {}
         self.overlaps = []
         self.token_requests = []
+        self.tokens = []
         self.ports = (port, plain_port)
         self.started = time.monotonic()
         self._stop = threading.Event()
@@ -385,6 +386,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         token = stand_in.signer.sign({
             "iss": stand_in.token_issuer, "sub": name, "aud": parameters.get("service", [""])[0], "exp": now + 14400,
             "nbf": now - 10, "iat": now, "jti": os.urandom(8).hex(), "access": access})
+        stand_in.tokens.append(token)
         return 200, {"Content-Type": "application/json"}, compact({"token": token})
 
     def _forward(self, path, body):

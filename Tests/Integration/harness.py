@@ -13,6 +13,8 @@ import time
 import unittest
 import urllib.parse
 
+import disclosure
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 IMAGE = "test-image:1"
 OTHER_IMAGE = "test-image:2"
@@ -80,9 +82,12 @@ class Engine:
                 body = json.dumps(body)
                 headers = {"Content-Type": "application/json", **(headers or {})}
             connection.request(method, path, body, headers or {})
-            return Answer(connection.getresponse())
+            answer = Answer(connection.getresponse())
         finally:
             connection.close()
+        if path.startswith("/containers/"):
+            disclosure.of_environment(answer.body.decode(errors="replace"))
+        return answer
 
     def get(self, path):
         return self.request("GET", path).json
@@ -146,6 +151,36 @@ def usual_limits():
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
 
 
+class HeardSocket(socket.socket):
+    """A connection of which the first of what it receives is searched for secrets in the end."""
+
+    LIMIT = 256 * 1024
+
+    def __init__(self):
+        super().__init__(socket.AF_INET, socket.SOCK_STREAM)
+        self.heard = bytearray()
+
+    def _hear(self, piece):
+        if len(self.heard) < self.LIMIT:
+            self.heard += piece
+
+    def recv(self, *arguments):
+        piece = super().recv(*arguments)
+        self._hear(piece)
+        return piece
+
+    def recv_into(self, buffer, *arguments):
+        count = super().recv_into(buffer, *arguments)
+        self._hear(bytes(memoryview(buffer)[:count]))
+        return count
+
+    def close(self):
+        if self.heard:
+            disclosure.produced("connections", "a connection", bytes(self.heard))
+            self.heard.clear()
+        super().close()
+
+
 class Agent:
     """One agent: own directories, own port. It can be started again on the same directories."""
 
@@ -165,6 +200,7 @@ class Agent:
         self.port = free_port()
         self.log_path = self.path("log")
         self.process = None
+        self.places = {"config": self.config, "database": self.path("database.sqlite")}
 
     def path(self, name):
         return os.path.join(self.directory, name)
@@ -182,6 +218,8 @@ class Agent:
             "listen": f"127.0.0.1:{self.port}",
             **overrides,
         }
+        self.places = {name: options[name] for name in self.places}
+        self.note_secrets()
         arguments = [part for name, value in options.items() for part in ("--" + name.replace("_", "-"), value)]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
@@ -209,10 +247,17 @@ class Agent:
         return self.process.wait(seconds)
 
     def kill(self, number=signal.SIGKILL):
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(number)
-            return self.process.wait(30)
-        return None
+        try:
+            if self.process and self.process.poll() is None:
+                self.process.send_signal(number)
+                return self.process.wait(30)
+            return None
+        finally:
+            self.note_secrets()
+
+    def note_secrets(self):
+        disclosure.of_configuration(self.places["config"])
+        disclosure.of_database(self.places["database"])
 
     @property
     def log(self):
@@ -226,9 +271,11 @@ class Agent:
                 body = json.dumps(body)
                 headers = {"Content-Type": "application/json", **(headers or {})}
             connection.request(method, path, body, headers or {})
-            return Answer(connection.getresponse())
+            answer = Answer(connection.getresponse())
         finally:
             connection.close()
+        disclosure.answer(method, path, answer.status, str(answer.headers), answer.body)
+        return answer
 
     def get(self, path, timeout=30):
         return self.request("GET", path, timeout=timeout)
@@ -242,7 +289,14 @@ class Agent:
         return self.request("POST", "/v2/local/target-state", {"local": {"apps": apps}, **more})
 
     def connect(self, timeout=30):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
+        connection = HeardSocket()
+        connection.settimeout(timeout)
+        try:
+            connection.connect(("127.0.0.1", self.port))
+        except OSError:
+            connection.close()
+            raise
+        return connection
 
     def process_status(self, field):
         with open(f"/proc/{self.process.pid}/status", encoding="utf-8") as file:

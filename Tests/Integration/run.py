@@ -109,18 +109,26 @@ def main():
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path.insert(0, here)
     sys.dont_write_bytecode = True
+    import disclosure
+    directory = os.environ["SUPERVISOR_TEST_DIRECTORY"]
+    disclosure.begin(directory)
     loader = unittest.TestLoader()
     if options.patterns:
         loader.testNamePatterns = [f"*{pattern}*" for pattern in options.patterns]
     suite = loader.discover(here, pattern="test_*.py", top_level_dir=here)
     result = Sentences()
     part_of(suite, options.part).run(result)
-    failed = len(result.failed)
+    findings = disclosure.Findings(directory, os.environ.get("SUPERVISOR_TEST_JOURNAL"))
+    disclosed = ["disclosure.secrets"] if findings.lines else []
+    for line in findings.lines[:100]:
+        print(f"FAIL a secret is disclosed: {line}")
+    print(f"secrets: {findings.secrets} in {findings.size >> 20} MiB: {len(findings.lines)} found", flush=True)
+    failed = len(result.failed) + len(disclosed)
     passed = result.testsRun - len({name for name in result.failed if name.startswith("test_")})
     if options.count:
         with open(options.count, "w", encoding="utf-8") as file:
             file.write(f"{passed} {failed}\n")
-            file.writelines(f"FAILED {name}\n" for name in sorted(result.failed))
+            file.writelines(f"FAILED {name}\n" for name in [*sorted(result.failed), *disclosed])
     print(f"integration: {passed} passed, {failed} failed", flush=True)
     return 0 if failed == 0 and passed > 0 else 1
 

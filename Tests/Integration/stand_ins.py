@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.parse
 
+import disclosure
 from harness import free_port, required, run, wait_until
 
 Request = collections.namedtuple("Request", "method path query headers")
@@ -126,6 +127,7 @@ class Accounts:
         self.put("someone", "else")
 
     def put(self, user, password):
+        disclosure.secret("password of the registry", password)
         text = run(["htpasswd", "-Bbn", user, password])
         with open(self.path, "w", encoding="utf-8") as file:
             file.write(text)
@@ -172,7 +174,9 @@ class TokenServer(Server):
         signed = b".".join(url_base64(json.dumps(part).encode()) for part in (header, claims))
         signature = subprocess.run(
             ["openssl", "dgst", "-sha256", "-sign", self.key], input=signed, check=True, capture_output=True).stdout
-        return (signed + b"." + url_base64(signature)).decode()
+        token = (signed + b"." + url_base64(signature)).decode()
+        disclosure.secret("token of the registry", token)
+        return token
 
 
 class DeltaServer(Server):
@@ -189,7 +193,9 @@ class DeltaServer(Server):
             if request.headers.get("Authorization") != self.accepted:
                 return 401, {}, b"Unauthorized"
             scopes = [*request.query["scope"], "repository:images/delta:pull"]
-            return 200, {}, {"token": self.issuer.token(scopes) if self.issuer else f"token{len(self.requests)}"}
+            token = self.issuer.token(scopes) if self.issuer else f"token-of-deltas-{len(self.requests)}"
+            disclosure.secret("token of the delta service", token)
+            return 200, {}, {"token": token}
         if request.path.startswith("/api/v"):
             status, body = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
             return status, {}, body

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 
+import disclosure
 from harness import DeviceTest, app, service, wait_until
 from system_bus import SystemBus
 
@@ -20,7 +21,7 @@ redsocks {
 \tip = example.org;
 \tport = 1080;
 \tlogin = "foo";
-\tpassword = "b\\"ar";
+\tpassword = "b\\"ar-of-the-proxy";
 \tlocal_ip = 127.0.0.1;
 \tlocal_port = 12345;
 }
@@ -32,13 +33,15 @@ dnsu2t {
 \tlocal_port = 53;
 }
 """
-SENT = {"type": "socks5", "ip": "example.org", "port": 1080, "login": "foo", "password": "b\"ar", "dns": "1.1.1.1:54"}
+PASSWORD = 'b"ar-of-the-proxy'
+SENT = {"type": "socks5", "ip": "example.org", "port": 1080, "login": "foo", "password": PASSWORD, "dns": "1.1.1.1:54"}
 RESTARTS = ["RestartUnit balena-proxy-config.service fail", "RestartUnit redsocks.service fail"]
 CONFIG = '{"hostname":"before","foreign":{"b":1,"a":[1.50,"x"]},"appUpdatePollInterval":900000}'
 
 
 class HostTest(DeviceTest):
     def device(self, has_bus=True, **options):
+        disclosure.secret("password of the proxy", PASSWORD)
         agent = self.agent(start=False, config=CONFIG)
         with open(agent.path("host/etc/hostname"), "w", encoding="utf-8") as file:
             file.write("applied\n")
