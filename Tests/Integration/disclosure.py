@@ -15,10 +15,11 @@ import sqlite3
 import subprocess
 
 SHORTEST = 8
-# Where a secret belongs: the configuration, the database, former identities, and what was last reported.
+# Where a secret belongs: the configuration, the database (also on the disk of a test), former identities, what was
+# last reported, and the proxy.
 KEEPERS = re.compile(
     r"/config\.json(\.[\w-]+)*$|/[\w.-]*\.sqlite(-wal|-shm)?([.-]\w+)*$|/former-identities\.json$|/state-report-cache$"
-    r"|/redsocks\.conf$")
+    r"|/redsocks\.conf$|/disk\.img$")
 # Of these, what only an agent makes.
 OWN_KEEPERS = re.compile(r"/config\.json\.last-good$|/former-identities\.json$|/state-report-cache$")
 # Answers whose purpose is a secret (chapters of the API and of the host): a new key, and the proxy as it is configured.
