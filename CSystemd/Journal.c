@@ -47,23 +47,68 @@ uint64_t csystemd_journal_lost_pages(void) { return lost_pages; }
 #define BELOW(word, limit) (((word) - EACH(limit)) & ~(word) & EACH(0x80))
 #define EQUAL(word, byte) BELOW((word) ^ EACH(byte), 1)
 
-size_t csystemd_copy_plain(uint8_t *to, const uint8_t *from, size_t count) {
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+typedef uint64_t words2 __attribute__((vector_size(16)));
+
+/// Which bytes end a copy: in JSON text also those with a meaning there, elsewhere all controls but the tab.
+enum plain { IN_JSON, IN_LINE };
+
+static inline int ends(uint8_t byte, enum plain kind) {
+  if (byte >= 0x7f) return 1;
+  return kind == IN_JSON ? byte < 0x20 || byte == '"' || byte == '\\' : byte < 0x20 && byte != '\t';
+}
+
+/// Whether one of eight bytes may end a copy. Never 0 when one does.
+static inline uint64_t may_end(uint64_t word, enum plain kind) {
+  uint64_t special = BELOW(word, 0x20) | EQUAL(word, 0x7f) | (word & EACH(0x80));
+  return kind == IN_JSON ? special | EQUAL(word, '"') | EQUAL(word, '\\') : special;
+}
+
+static inline uint64_t may_end_16(bytes16 bytes, enum plain kind) {
+  bytes16 special = (bytes16)((bytes < 0x20) | (bytes > 0x7e));
+  if (kind == IN_JSON) special |= (bytes16)((bytes == '"') | (bytes == '\\'));
+  words2 words = (words2)special;
+  return words[0] | words[1];
+}
+
+/// Blocks first, the last one over the end of the one before; byte by byte from a block that may end the copy.
+static inline size_t copy_until(uint8_t *to, const uint8_t *from, size_t count, enum plain kind) {
   size_t done = 0;
-  while (count - done >= 8) {
-    uint64_t word;
-    memcpy(&word, from + done, 8);
-    memcpy(to + done, &word, 8);
-    uint64_t special = BELOW(word, 0x20) | EQUAL(word, '"') | EQUAL(word, '\\') | EQUAL(word, 0x7f) |
-                       (word & EACH(0x80));
-    if (special) break;
-    done += 8;
+  if (count >= 16) {
+    while (1) {
+      bytes16 bytes;
+      memcpy(&bytes, from + done, 16);
+      memcpy(to + done, &bytes, 16);
+      if (may_end_16(bytes, kind)) break;
+      done += 16;
+      if (done == count) return count;
+      if (count - done < 16) done = count - 16;
+    }
+  } else if (count >= 8) {
+    uint64_t first, last;
+    memcpy(&first, from, 8);
+    memcpy(&last, from + count - 8, 8);
+    memcpy(to, &first, 8);
+    memcpy(to + count - 8, &last, 8);
+    if (!(may_end(first, kind) | may_end(last, kind))) return count;
+  } else if (count >= 4) {
+    uint32_t first, last;
+    memcpy(&first, from, 4);
+    memcpy(&last, from + count - 4, 4);
+    memcpy(to, &first, 4);
+    memcpy(to + count - 4, &last, 4);
+    if (!may_end((uint64_t)last << 32 | first, kind)) return count;
   }
-  for (; done < count; done++) {
-    uint8_t byte = from[done];
-    if (byte < 0x20 || byte == '"' || byte == '\\' || byte >= 0x7f) return done;
-    to[done] = byte;
-  }
+  for (; done < count && !ends(from[done], kind); done++) to[done] = from[done];
   return done;
+}
+
+size_t csystemd_copy_plain(uint8_t *to, const uint8_t *from, size_t count) {
+  return copy_until(to, from, count, IN_JSON);
+}
+
+size_t csystemd_copy_line(uint8_t *to, const uint8_t *from, size_t count) {
+  return copy_until(to, from, count, IN_LINE);
 }
 
 size_t csystemd_printable_prefix(const uint8_t *from, size_t count) {

@@ -114,8 +114,11 @@ static inline void csystemd_journal_leave(void) { csystemd_journal_depth--; }
 uint64_t csystemd_journal_lost_pages(void);
 
 /// Copies until the end or a byte that JSON text cannot hold as it is, or that is not ASCII.
-/// `to` has room for `count` and seven more. Returns how many bytes were copied.
+/// `to` has room for `count`. Returns how many bytes were copied; those behind them may have been written.
 size_t csystemd_copy_plain(uint8_t *to, const uint8_t *from, size_t count);
+
+/// The same until the end or a byte that is not printable ASCII or a tab.
+size_t csystemd_copy_line(uint8_t *to, const uint8_t *from, size_t count);
 
 /// Length of the leading run of printable ASCII, tabs and line feeds.
 size_t csystemd_printable_prefix(const uint8_t *from, size_t count);

@@ -19,15 +19,18 @@ extension EntryWriter {
         closeObject()
         return result == 0
       }
-      guard let name = Self.name(data, length) else { continue }
-      let field = Field(data: data, length: length, name: name.length)
-      if name.length == 8, field.hasPrefix("_BOOT_ID=") { continue }
-      guard names.insert(name.hash) else {
+      switch names.find(data, length) {
+      case .invalid: continue
+      case .name(let name, let number) where names.insert(number):
+        let field = Field(data: data, length: length, name: name)
+        if name == 8, field.hasPrefix("_BOOT_ID=") { continue }
+        let lead = names.lead(number)
+        out.append(lead.text, lead.count)
+        writeValue(field, depth: 1)
+      default:
         out.count = start
         return openObject(journal, address) && writeGroupedJSON(journal)
       }
-      writeName(data, name.length)
-      writeValue(field, depth: 1)
     }
   }
 
@@ -207,41 +210,5 @@ extension EntryWriter {
 
   private func view(_ kept: Kept) -> Field {
     Field(data: UnsafePointer(scratch.base + kept.offset), length: kept.length, name: kept.name)
-  }
-}
-
-/// The names that one entry had so far, by their hashes; emptied by counting up.
-struct NameTable: ~Copyable {
-  private static let slots = 256
-  private let hashes = UnsafeMutablePointer<UInt64>.allocate(capacity: NameTable.slots)
-  private var generation: UInt32 = 0
-  private var count = 0
-
-  init() { hashes.initialize(repeating: 0, count: Self.slots) }
-
-  deinit { hashes.deallocate() }
-
-  mutating func begin() {
-    generation &+= 1
-    count = 0
-    if generation == 0 {
-      hashes.update(repeating: 0, count: Self.slots)
-      generation = 1
-    }
-  }
-
-  /// - Returns: false when the hash was there already, or the table is full.
-  @inline(__always)
-  mutating func insert(_ hash: UInt32) -> Bool {
-    let value = UInt64(generation) << 32 | UInt64(hash)
-    var slot = Int(hash ^ hash >> 16) & (Self.slots - 1)
-    while hashes[slot] >> 32 == UInt64(generation) {
-      if hashes[slot] == value { return false }
-      slot = (slot + 1) & (Self.slots - 1)
-    }
-    count += 1
-    guard count < Self.slots / 2 else { return false }
-    hashes[slot] = value
-    return true
   }
 }

@@ -14,7 +14,7 @@ struct EntryWriter: ~Copyable {
   var out: ByteBuffer
   var scratch: ByteBuffer
   var clock = LocalClock()
-  var names = NameTable()
+  var names: NameTable
   /// Of the entry before, for `short-delta`.
   var previous: (realtime: UInt64, monotonic: UInt64, boot: Boot)?
 
@@ -24,6 +24,7 @@ struct EntryWriter: ~Copyable {
   init(format: OutputFormat, showsAll: Bool) {
     self.format = format
     self.showsAll = showsAll
+    names = NameTable(isPretty: format == .jsonPretty)
     out = ByteBuffer(capacity: Self.bufferBytes)
     scratch = ByteBuffer(capacity: 4096)
   }
@@ -152,6 +153,7 @@ struct EntryWriter: ~Copyable {
 
     var data = UnsafePointer(out.base)
     var length = 0
+    names.begin()
     sd_journal_restart_data(journal)
     while true {
       let result = Self.next(journal, &data, &length)
@@ -159,26 +161,45 @@ struct EntryWriter: ~Copyable {
         out.append(UInt8(ascii: "\n"))
         return result == 0
       }
-      guard let name = Self.name(data, length) else { continue }
-      let field = Field(data: data, length: length, name: name.length)
-      if field.hasPrefix("_BOOT_ID=") { continue }
-      if Printable.isText(field.value, field.valueLength),
-        memchr(field.value, 0x0a, field.valueLength) == nil
-      {
-        out.reserve(length + 1)
-        out.append(data, length)
-      } else {
-        out.append(data, name.length)
-        out.append(UInt8(ascii: "\n"))
-        var size = UInt64(field.valueLength).littleEndian
-        withUnsafeBytes(of: &size) {
-          guard let bytes = $0.baseAddress else { return }
-          out.append(bytes.assumingMemoryBound(to: UInt8.self), 8)
-        }
-        out.append(field.value, field.valueLength)
+      let name: Int
+      switch names.find(data, length) {
+      case .invalid: continue
+      case .name(let length, _): name = length
+      case .full:
+        guard let found = Self.name(data, length) else { continue }
+        name = found.length
       }
-      out.append(UInt8(ascii: "\n"))
+      let field = Field(data: data, length: length, name: name)
+      if name == 8, field.hasPrefix("_BOOT_ID=") { continue }
+      out.reserve(length + 1)
+      let plain = csystemd_copy_line(out.base + out.count, data, length)
+      if plain == length {
+        out.count += length
+        out.append(UInt8(ascii: "\n"))
+      } else {
+        writeOdd(field)
+      }
     }
+  }
+
+  /// A field with other bytes than printable ASCII in its value, for the export format.
+  @inline(never)
+  private mutating func writeOdd(_ field: Field) {
+    if Printable.isText(field.value, field.valueLength),
+      memchr(field.value, 0x0a, field.valueLength) == nil
+    {
+      out.append(field.data, field.length)
+    } else {
+      out.append(field.data, field.name)
+      out.append(UInt8(ascii: "\n"))
+      var size = UInt64(field.valueLength).littleEndian
+      withUnsafeBytes(of: &size) {
+        guard let bytes = $0.baseAddress else { return }
+        out.append(bytes.assumingMemoryBound(to: UInt8.self), 8)
+      }
+      out.append(field.value, field.valueLength)
+    }
+    out.append(UInt8(ascii: "\n"))
   }
 
   /// - Returns: false when the cursor cannot be had.

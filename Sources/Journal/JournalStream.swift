@@ -4,7 +4,8 @@ import EventLoop
 /// The journal as a stream of bytes, made while it is asked for.
 ///
 /// Model: the client's socket pulls. `next()` formats until a piece is full, or until it has looked
-/// at as many entries as one turn of the loop may cost, and lets the loop have a turn in between.
+/// at as many entries as one turn of the loop may cost, and lets the loop and other streams have a turn in
+/// between.
 /// Nothing is queued: what was not asked for is still in the journal. At the end a following stream
 /// sleeps until the journal changes; others end.
 ///
@@ -15,7 +16,7 @@ public final class JournalStream {
   /// A piece is handed on when it has grown to this size.
   static let pieceBytes = 64 * 1024
   /// Entries looked at before others have their turn. A plain entry costs a few microseconds.
-  static let entriesPerTurn = 512
+  static let entriesPerTurn = 256
   /// `journalctl --follow` without `--lines`.
   static let followedCount = 10
 
@@ -38,7 +39,6 @@ public final class JournalStream {
   private var isWaited = false
   private var limit: Int?
   private var lastBoot: Boot?
-  private var turn = MonotonicTime(nanoseconds: 0)
   private var waiter: CheckedContinuation<Void, Never>?
   private var isChanged = false
   private var timer: LoopTimer?
@@ -84,8 +84,7 @@ public final class JournalStream {
   /// The next bytes, about a piece's worth; nil at the end.
   public func next() async -> [UInt8]? {
     while true {
-      if turn == EventLoop.shared.now { await otherTurn() }
-      turn = EventLoop.shared.now
+      await JournalTurns.shared.next()
       isChanged = false
       let isAtEnd = fill()
       if writer.out.count >= Self.pieceBytes || isAtEnd && writer.out.count > 0 {
@@ -100,12 +99,6 @@ public final class JournalStream {
   }
 
   // MARK: Waiting
-
-  private func otherTurn() async {
-    await withCheckedContinuation { continuation in
-      EventLoop.shared.enqueue { continuation.resume() }
-    }
-  }
 
   private func change() async {
     isWaited = true
