@@ -21,10 +21,10 @@ public final class JournalStream {
   static let followedCount = 10
 
   /// How long after an entry the next one is looked for, and how often: first, and then.
-  static let attention = Duration.seconds(1)
-  static let closeAttention = Duration.milliseconds(250)
+  static let attention = Duration.seconds(5)
+  static let closeAttention = Duration.seconds(1)
   static let closeLook = Duration.milliseconds(10)
-  static let look = Duration.milliseconds(40)
+  static let look = Duration.milliseconds(20)
 
   private enum Phase { case seeking, counting(left: Int), reading, ended }
 

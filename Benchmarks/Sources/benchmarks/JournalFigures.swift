@@ -15,7 +15,9 @@ nonisolated struct JournalFigures: Codable {
   /// From the entry's way to journald to its arrival at the client.
   var followMilliseconds: [Double] = []
   var wakeUpsPerEntry = 0.0
-  /// The same of an entry that nothing preceded for two seconds: journald tells of it late.
+  /// The same of entries 700 ms apart.
+  var apartMilliseconds: [Double] = []
+  /// The same of an entry that nothing preceded for six seconds: journald tells of it late.
   var aloneMilliseconds: [Double] = []
   var journalctlAloneMilliseconds: [Double] = []
 
@@ -63,7 +65,12 @@ nonisolated struct JournalFigures: Codable {
         measured: Report.number(followMilliseconds.median), limit: "≤ 20",
         holds: followMilliseconds.median <= 20),
       Row(
-        name: "wake-ups for such an entry", measured: Report.number(wakeUpsPerEntry), limit: "≤ 4",
+        name: "one entry after the other, 700 ms apart, reaches a follower, median, ms",
+        measured: Report.number(apartMilliseconds.median), limit: "≤ 20",
+        holds: apartMilliseconds.median <= 20),
+      Row(
+        name: "wake-ups for an entry 20 ms after another", measured: Report.number(wakeUpsPerEntry),
+        limit: "≤ 4",
         holds: wakeUpsPerEntry <= 4),
       Row(
         name: "a lone entry reaches a follower, median, ms",

@@ -7,7 +7,8 @@ struct JournalSuite {
   let setting: Setting
   nonisolated static let streams = 4
   private static let followed = 200
-  private static let alone = 12
+  private static let apart = 20
+  private static let alone = 8
   private static let pings = 2000
   private static let nativeSocket = "/run/systemd/journal/socket"
   /// systemd-journal-gatewayd has no option for another.
@@ -158,6 +159,13 @@ struct JournalSuite {
       usleep(20_000)
     }
     figures.wakeUpsPerEntry = Double(try agent.waits - waits) / Double(Self.followed)
+    for number in 0..<Self.apart {
+      usleep(700_000)
+      let begin = ContinuousClock.now
+      try write("entry apart \(number).", to: sender)
+      try wait(for: "entry apart \(number).", on: stream)
+      figures.apartMilliseconds.append(begin.duration(to: .now) / .milliseconds(1))
+    }
     try measureAlone(stream, sender, &figures)
     progress(
       "a follower has an entry after \(Report.number(figures.followMilliseconds.median)) ms, a lone one after "
@@ -180,7 +188,7 @@ struct JournalSuite {
     try peer.run()
     defer { Command.end(peer) }
     for number in 0..<Self.alone {
-      sleep(2)
+      sleep(6)
       let text = "lone entry \(number)."
       let begin = ContinuousClock.now
       try write(text, to: sender)

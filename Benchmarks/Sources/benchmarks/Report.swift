@@ -96,6 +96,15 @@ nonisolated struct Report: Codable {
       line("PSS, MiB", Self.number(pss), "≤ 14", pss <= 14)
       line(
         "wake-ups a minute", Self.number(footprint.wakeUpsPerMinute), "≤ 2", footprint.wakeUpsPerMinute <= 2)
+      line(
+        "processor in a minute, ms", Self.number(footprint.processorPerMinute), "≤ 6, 0.01 %",
+        footprint.processorPerMinute <= 6)
+      line(
+        "wake-ups a minute, \(FootprintSuite.manyServices) services",
+        Self.number(footprint.manyWakeUpsPerMinute), "≤ 2", footprint.manyWakeUpsPerMinute <= 2)
+      line(
+        "processor in a minute, \(FootprintSuite.manyServices) services, ms",
+        Self.number(footprint.manyProcessorPerMinute), "≤ 6, 0.01 %", footprint.manyProcessorPerMinute <= 6)
     }
     if let startMilliseconds {
       let median = startMilliseconds.median
