@@ -25,8 +25,8 @@ build: ## Build the release binary
 	@strip -o $(STRIPPED) $(BINARY)
 	@ls -lh $(STRIPPED) | awk '{print "built $(STRIPPED), " $$5}'
 
-test: ## Run every test, on a private engine, registries and journal
-	@scripts/install-dependencies build run test
+test: ## Run every test, on a private engine, registries and journal, and on an emulated small board
+	@scripts/install-dependencies build run test qemu
 	@scripts/python-tools
 	@scripts/run-tests
 

@@ -70,7 +70,9 @@ struct SplashTests {
 }
 
 struct ODMDataTests {
-  private func board(_ bytes: [UInt8]) -> (Board, ODMDataBackEnd) {
+  private func board(
+    _ bytes: [UInt8], report: @escaping (String) -> Void = { _ in }
+  ) -> (Board, ODMDataBackEnd) {
     let board = Board()
     var content = [UInt8](repeating: 0xEE, count: 20000)
     for (offset, byte) in zip([1659, 5243, 18043], bytes) { content[offset] = byte }
@@ -79,7 +81,8 @@ struct ODMDataTests {
     return (
       board,
       ODMDataBackEnd(
-        device: board.paths.odmData, readOnlySwitch: board.paths.odmDataReadOnlySwitch, logger: quiet)
+        device: board.paths.odmData, readOnlySwitch: board.paths.odmDataReadOnlySwitch, logger: quiet,
+        report: report)
     )
   }
 
@@ -94,6 +97,28 @@ struct ODMDataTests {
     for offset in [1659, 5243, 18043] { expected[offset] = byte }
     #expect(contents(of: board.paths.odmData) == expected)
     #expect(board.text("host/sys/block/mmcblk0boot0/force_ro") == "1")
+  }
+
+  /// The switch is a pipe with room for one byte more: it takes the `0`, and not the `1`.
+  @Test func aMediumThatCannotBeLockedAgainIsReportedAndTheModeIsSetAllTheSame() async throws {
+    var reported: [String] = []
+    let (board, backEnd) = board([0, 0, 0]) { reported.append($0) }
+    let path = board.paths.odmDataReadOnlySwitch
+    unlink(path)
+    #expect(mkfifo(path, 0o600) == 0)
+    let pipe = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC)
+    defer { close(pipe) }
+    // F_GETPIPE_SZ (fcntl(2))
+    let room = Int(fcntl(pipe, 1032, 0))
+    let filling = [UInt8](repeating: 0, count: room - 1)
+    #expect(Glibc.write(pipe, filling, filling.count) == filling.count)
+    try await backEnd.write(["configuration": .text("3")])
+    #expect(try backEnd.read() == ["configuration": .text("3")])
+    #expect(
+      reported == [
+        "ODMDATA: \(board.paths.odmData) stays writable until the next boot: "
+          + "\(path) cannot be written: Resource temporarily unavailable"
+      ])
   }
 
   @Test func withoutAModeInTheTargetNothingChanges() throws {

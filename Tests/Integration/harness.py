@@ -206,7 +206,7 @@ class Agent:
         return os.path.join(self.directory, name)
 
     def start(self, wait=True, environment=None, **overrides):
-        """Starts the process; `overrides` replace options, by name with underscores."""
+        """Starts the process; `overrides` replace options, by name with underscores; None leaves one out."""
         options = {
             "host_root": self.path("host"),
             "boot": self.path("boot"),
@@ -220,7 +220,8 @@ class Agent:
         }
         self.places = {name: options[name] for name in self.places}
         self.note_secrets()
-        arguments = [part for name, value in options.items() for part in ("--" + name.replace("_", "-"), value)]
+        arguments = [part for name, value in options.items() if value is not None
+                     for part in ("--" + name.replace("_", "-"), value)]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [required("SUPERVISOR_TEST_BINARY"), *arguments],

@@ -60,7 +60,9 @@ public final class BootConfiguration {
     }
     if type.hasSuffix("-tx2") {
       found.append(
-        ODMDataBackEnd(device: paths.odmData, readOnlySwitch: paths.odmDataReadOnlySwitch, logger: logger))
+        ODMDataBackEnd(
+          device: paths.odmData, readOnlySwitch: paths.odmDataReadOnlySwitch, logger: logger
+        ) { [report] text in report(.bootConfigError, text) })
     }
     found.append(SplashBackEnd(directory: paths.splash, logger: logger))
     if type.range(of: "-orin-") != nil { found.append(PowerFanBackEnd(settings: settings, logger: logger)) }

@@ -13,11 +13,14 @@ public final class ODMDataBackEnd: BootBackEnd {
   private let device: String
   private let readOnlySwitch: String
   private let logger: Logger
+  private let report: (String) -> Void
 
-  init(device: String, readOnlySwitch: String, logger: Logger) {
+  /// - Parameter report: takes what went wrong beside a write.
+  init(device: String, readOnlySwitch: String, logger: Logger, report: @escaping (String) -> Void) {
     self.device = device
     self.readOnlySwitch = readOnlySwitch
     self.logger = logger
+    self.report = report
   }
 
   public func option(for variable: String) -> String? {
@@ -78,10 +81,22 @@ public final class ODMDataBackEnd: BootBackEnd {
     else { return }
     guard try read() != options else { return }
     try setReadOnly("0")
-    defer { try? setReadOnly("1") }
+    defer { lock() }
+    try put(Self.bytes[mode - 1])
+  }
+
+  /// The byte counts, and so does the reboot that it needs, also where the medium cannot be locked again: this is a
+  /// failure of its own. The kernel locks it with the next boot.
+  private func lock() {
+    do throws(BootError) { try setReadOnly("1") } catch {
+      report("ODMDATA: \(device) stays writable until the next boot: \(error.message)")
+    }
+  }
+
+  private func put(_ value: UInt8) throws(BootError) {
     let descriptor = try open(O_WRONLY | O_SYNC)
     defer { close(descriptor) }
-    var byte = Self.bytes[mode - 1]
+    var byte = value
     for offset in Self.offsets where pwrite(descriptor, &byte, 1, offset) != 1 {
       throw BootError("\(device) cannot be written: \(String(cString: strerror(errno)))")
     }
@@ -91,8 +106,11 @@ public final class ODMDataBackEnd: BootBackEnd {
   }
 
   private func setReadOnly(_ text: String) throws(BootError) {
-    let descriptor = Glibc.open(readOnlySwitch, O_WRONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw BootError("File not found at: \(readOnlySwitch)") }
+    let descriptor = Glibc.open(readOnlySwitch, O_WRONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else {
+      guard errno != ENOENT else { throw BootError("File not found at: \(readOnlySwitch)") }
+      throw BootError("\(readOnlySwitch) cannot be opened: \(String(cString: strerror(errno)))")
+    }
     defer { close(descriptor) }
     var bytes = Array(text.utf8)
     guard Glibc.write(descriptor, &bytes, bytes.count) == bytes.count else {
