@@ -3,8 +3,8 @@ import Glibc
 /// The names of fields that were seen, each with what stands before its value in a JSON object.
 ///
 /// Model: fields mostly follow each other as they did in an entry before. After each name the table
-/// expects the one that came after it the last time; where that is so, one comparison both checks
-/// the name and finds its length. Others are looked for by a hash. Memory is bounded: a table that is
+/// expects the one that came after it the last time, or else the one of the time before that; where
+/// one of them comes, a comparison both checks the name and finds its length. Others are looked for by a hash. Memory is bounded: a table that is
 /// full says so and is emptied before the next entry.
 struct NameTable: ~Copyable {
   /// `systemd.journal-fields(7)`: names have 64 characters at most.
@@ -30,6 +30,7 @@ struct NameTable: ~Copyable {
     /// The entry of the journal that it was last in.
     var generation: UInt64 = 0
     var successor = 0
+    var otherSuccessor = 0
   }
 
   private let isPretty: Bool
@@ -69,12 +70,15 @@ struct NameTable: ~Copyable {
   @inline(__always)
   mutating func find(_ data: UnsafePointer<UInt8>, _ length: Int) -> Outcome {
     let expected = entries[last].successor
-    let known = entries[expected].length
-    if expected > 0, length > known, memcmp(text + expected * Self.stride, data, known + 1) == 0 {
-      last = expected
-      return .name(known, number: expected)
-    }
-    return search(data, length)
+    guard has(expected, data, length) else { return search(data, length) }
+    last = expected
+    return .name(entries[expected].length, number: expected)
+  }
+
+  @inline(__always)
+  private func has(_ number: Int, _ data: UnsafePointer<UInt8>, _ length: Int) -> Bool {
+    let known = entries[number].length
+    return number > 0 && length > known && memcmp(text + number * Self.stride, data, known + 1) == 0
   }
 
   /// - Returns: false when the name was there already in this entry of the journal.
@@ -93,6 +97,8 @@ struct NameTable: ~Copyable {
 
   @inline(never)
   private mutating func search(_ data: UnsafePointer<UInt8>, _ length: Int) -> Outcome {
+    let other = entries[last].otherSuccessor
+    if has(other, data, length) { return follow(other) }
     guard let (known, hash) = EntryWriter.name(data, length) else { return .invalid }
     var slot = Int(hash ^ hash >> 16) & (Self.slots - 1)
     while numbers[slot] > 0 {
@@ -110,6 +116,7 @@ struct NameTable: ~Copyable {
   }
 
   private mutating func follow(_ number: Int) -> Outcome {
+    entries[last].otherSuccessor = entries[last].successor
     entries[last].successor = number
     last = number
     return .name(entries[number].length, number: number)
