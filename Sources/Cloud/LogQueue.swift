@@ -35,7 +35,14 @@ nonisolated struct LogQueue {
   }
 
   /// Takes back what was not handed over.
-  mutating func putBack(_ records: [LogRecord]) { returned.prepend(contentsOf: records) }
+  mutating func putBack(_ records: [LogRecord]) {
+    returned.prepend(contentsOf: records)
+    while returned.count > Self.systemLimit {
+      returned.removeFirst()
+      suppressed += 1
+      dropped += 1
+    }
+  }
 
   /// Forgets what comes of the source again.
   mutating func removeLines() {

@@ -8,9 +8,10 @@ import Logging
 ///
 /// Nothing is held for a connection that is not there but `LogQueue`'s few lines: the source of service
 /// lines waits in `send(_:)`, so that its backlog stays in the journal. It hears of a position when the
-/// bytes up to it have left the process, and is sent back to the last one when a connection dies, or
-/// further when the cloud took nothing for a while. What the system had accepted for a connection
-/// that dies is lost, as the protocol has no acknowledgement.
+/// cloud's system has acknowledged the bytes up to it, and is sent back to the last one when a connection
+/// dies, or further when the cloud's system was there and its program took nothing for a while. What the cloud's system has acknowledged and
+/// its program not read is lost when the connection dies otherwise, as the protocol has no acknowledgement
+/// of its own.
 public final class LogStream {
   private let client: CloudClient
   private let http: HTTPClient
@@ -31,6 +32,7 @@ public final class LogStream {
   private var isCutOff = false
   private var delivered = 0
   private var refused = 0
+  var stallLimit = LogStream.stallLimit
 
   /// Between the request's head and the first byte of its body, for a refusal to arrive in.
   static let settleTime = Duration.seconds(5)
@@ -43,8 +45,10 @@ public final class LogStream {
   static let unflushedLimit = 128 * 1024
   static let firstReconnect = Duration.seconds(5)
   static let reconnectLimit = Duration.seconds(300)
-  /// A cloud that takes nothing for so long is given up.
+  /// A cloud that takes nothing for so long is given up; looked at four times as often.
   static let stallLimit = Duration.seconds(60)
+  /// Blocks that are remembered until the cloud's system has acknowledged them; beyond it every other.
+  static let markLimit = 64
   /// Bytes of gzip between two places to which the source goes back when the cloud has hung: more than
   /// the system keeps for a connection.
   static let checkpointDistance = 4 << 20
@@ -64,11 +68,20 @@ public final class LogStream {
     var pending = 0
     var pendingEvents: [LogRecord] = []
     var pendingPosition: String?
-    /// In a whole block, of which the body may still have some.
-    var flushedPosition: String?
+    /// Ends of whole blocks that are not acknowledged, with what stands in each.
+    var marks: [(bytes: Int, position: String?, events: [LogRecord])] = []
     var written = 0
+    var acknowledged = 0
+    /// When more was acknowledged, or there was nothing to be.
+    var lastAdvance = MonotonicTime.read()
+    var watch: LoopTimer?
     var checkpoints: [(bytes: Int, position: String?)]
     var isStalled = false
+    /// The stall is the cloud's program: its system is there, and has no room.
+    var isHung = false
+    /// The connection was seen to have ended; said when it still has a moment later.
+    var isCut = false
+    var cutSeen = MonotonicTime.read()
     var lastFlush = MonotonicTime.read()
     var lastRecord = MonotonicTime.read()
 
@@ -201,7 +214,7 @@ public final class LogStream {
       return
     }
     confirm(exchange)
-    if exchange.flushedPosition != nil { return await alarm.wait(Self.busyFlushInterval) }
+    if !exchange.marks.isEmpty { return await alarm.wait(Self.busyFlushInterval) }
     let rest = exchange.lastRecord + Self.idleTime - now
     if rest <= .zero { return close(exchange) }
     await alarm.wait(rest, tolerance: .seconds(1))
@@ -238,34 +251,88 @@ public final class LogStream {
     exchange.lastFlush = .read()
     await write(exchange.gzip.write([], flush: .sync), to: exchange)
     guard !exchange.isOver else { return }
-    exchange.flushedPosition = exchange.pendingPosition ?? exchange.flushedPosition
+    if exchange.marks.count >= Self.markLimit { merge(&exchange.marks) }
+    exchange.marks.append((exchange.written, exchange.pendingPosition, exchange.pendingEvents))
     exchange.pendingPosition = nil
     delivered += exchange.pending
     exchange.pending = 0
     exchange.pendingEvents = []
   }
 
-  /// Tells the source what has left the process.
+  /// Each second block counts to the one behind it.
+  private func merge(_ marks: inout [(bytes: Int, position: String?, events: [LogRecord])]) {
+    var kept: [(bytes: Int, position: String?, events: [LogRecord])] = []
+    for (index, mark) in marks.enumerated() {
+      if index.isMultiple(of: 2) {
+        kept.append(mark)
+      } else {
+        let former = kept.removeLast()
+        kept.append((mark.bytes, mark.position ?? former.position, former.events + mark.events))
+      }
+    }
+    marks = kept
+  }
+
+  /// Tells the source what the cloud's system has acknowledged.
   private func confirm(_ exchange: Exchange) {
-    guard let reached = exchange.flushedPosition, exchange.body.backlog == 0 else { return }
-    exchange.flushedPosition = nil
-    position = reached
-    source?.delivered(upTo: reached)
-    guard let last = exchange.checkpoints.last, exchange.written - last.bytes >= Self.checkpointDistance
+    guard !exchange.isOver else { return }
+    noteCut(exchange)
+    guard let acknowledged = exchange.body.acknowledged else { return }
+    if acknowledged > exchange.acknowledged {
+      exchange.acknowledged = acknowledged
+      exchange.lastAdvance = .read()
+    }
+    let count = exchange.marks.prefix { $0.bytes <= acknowledged }.count
+    guard count > 0 else { return }
+    let reached = exchange.marks[..<count].last { $0.position != nil }?.position
+    exchange.marks.removeFirst(count)
+    guard let reached else { return }
+    reach(reached)
+    guard let last = exchange.checkpoints.last, acknowledged - last.bytes >= Self.checkpointDistance
     else { return }
-    exchange.checkpoints = [last, (exchange.written, reached)]
+    exchange.checkpoints = [last, (acknowledged, reached)]
+  }
+
+  /// libcurl does not look whether the other side has ended the connection before it sends again. An answer
+  /// that came before has a second to be read.
+  private func noteCut(_ exchange: Exchange) {
+    guard !exchange.isClosing, exchange.body.isCut else { return }
+    if !exchange.isCut {
+      exchange.isCut = true
+      exchange.cutSeen = .read()
+    } else if MonotonicTime.read() - exchange.cutSeen >= Self.busyFlushInterval {
+      exchange.task?.cancel()
+    }
+  }
+
+  private func reach(_ place: String) {
+    position = place
+    source?.delivered(upTo: place)
   }
 
   private func write(_ bytes: [UInt8], to exchange: Exchange) async {
     guard !bytes.isEmpty else { return }
+    if exchange.acknowledged == exchange.written { exchange.lastAdvance = .read() }
     exchange.written += bytes.count
-    let watch = EventLoop.shared.schedule(after: Self.stallLimit, tolerance: .seconds(1)) {
-      exchange.isStalled = true
-      exchange.task?.cancel()
-    }
+    watch(exchange)
     // An error is the exchange's end, which its own task notes.
     do throws(ClientError) { try await exchange.body.write(bytes) } catch { exchange.isOver = true }
-    watch.cancel()
+  }
+
+  /// Gives an exchange up of which nothing is acknowledged for too long; looks only while something is
+  /// under way.
+  private func watch(_ exchange: Exchange) {
+    guard exchange.watch?.isScheduled != true else { return }
+    exchange.watch = EventLoop.shared.schedule(after: stallLimit / 4, tolerance: .seconds(1)) {
+      [weak self, weak exchange] in
+      guard let self, let exchange, !exchange.isOver else { return }
+      confirm(exchange)
+      if exchange.acknowledged >= exchange.written, !exchange.isClosing { return }
+      if MonotonicTime.read() - exchange.lastAdvance < stallLimit { return watch(exchange) }
+      exchange.isStalled = true
+      exchange.isHung = exchange.body.packetsInFlight == 0
+      exchange.task?.cancel()
+    }
   }
 
   private func wakeProducers() {
@@ -299,6 +366,8 @@ public final class LogStream {
       headers: [("Content-Type", "application/x-ndjson"), ("Content-Encoding", "gzip")], total: nil)
     request.body = .stream(exchange.body)
     request.acceptsEncodings = false
+    // The answer comes at the end; until then `watch` looks after it.
+    request.timeouts.firstByte = nil
     exchange.task = Task { [http, alarm] in
       do throws(ClientError) {
         exchange.status = try await http.send(request).status
@@ -337,6 +406,7 @@ public final class LogStream {
     let rest = exchange.gzip.write([], flush: .finish)
     Task {
       await write(rest, to: exchange)
+      exchange.lastAdvance = .read()
       exchange.body.finish()
     }
   }
@@ -344,21 +414,29 @@ public final class LogStream {
   private func end(_ exchange: Exchange) {
     self.exchange = nil
     exchange.task?.cancel()
-    if exchange.isClosing, exchange.status == 201 { return }
+    exchange.watch?.cancel()
+    let last = exchange.marks.last { $0.position != nil }?.position
+    if exchange.isClosing, exchange.status == 201 {
+      if let last { reach(last) }
+      return
+    }
     if exchange.status == 401 {
       // After a refusal of the key nothing is sent again.
       refused += exchange.pending
+      if let last { reach(last) }
     } else {
-      queue.putBack(exchange.pendingEvents)
-      rewind(to: exchange.isStalled ? exchange.checkpoints.first?.position : position)
+      queue.putBack(exchange.marks.flatMap(\.events) + exchange.pendingEvents)
+      rewind(to: exchange.isHung ? exchange.checkpoints.first?.position : position)
     }
     lastEnd = .read()
     if !isCutOff || exchange.status != nil || exchange.isStalled { failures += 1 }
     isCutOff = false
-    if let status = exchange.status {
+    if exchange.isCut, exchange.status == nil {
+      logger.error("The log stream has ended: the cloud has closed the connection")
+    } else if let status = exchange.status {
       logger.error("LogBackend: server responded with status code: \(status)")
     } else if exchange.isStalled {
-      logger.error("The log stream has ended: the cloud took nothing for \(Self.stallLimit)")
+      logger.error("The log stream has ended: the cloud took nothing for \(stallLimit)")
     } else {
       logger.error("The log stream has ended: \(exchange.problem ?? "connection lost")")
     }

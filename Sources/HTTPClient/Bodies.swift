@@ -54,6 +54,9 @@ public final class RequestBody {
   private weak var transfer: Transfer?
   private var writers: [CheckedContinuation<Void, Never>] = []
   private(set) var hasBeenRead = false
+  private var takenBytes = 0
+  /// libcurl has asked for more when there was nothing: it holds nothing back.
+  private var isDrained = false
   private var source: Task<Void, Never>?
 
   /// - Parameter capacity: bytes kept for the transfer before the writer has to wait.
@@ -85,6 +88,28 @@ public final class RequestBody {
 
   /// Bytes written and not yet taken by the transfer.
   public var backlog: Int { pendingBytes }
+
+  /// Bytes of the body that have reached the other side's system, at least: its program may not have read
+  /// them. nil without a connection.
+  ///
+  /// What the system still holds is counted as it goes over the wire, with the frames of chunks and TLS, so
+  /// that the true number is never smaller.
+  public var acknowledged: Int? {
+    guard let held = transfer?.unacknowledged else { return nil }
+    if isDrained, held == 0 { return takenBytes }
+    return max(takenBytes - Transfer.bufferSize - held, 0)
+  }
+
+  /// Packets on their way to the other side (TCP); zero while bytes wait says that the other side takes none.
+  /// nil without a connection.
+  public var packetsInFlight: Int? { transfer?.packetsInFlight }
+
+  /// The connection (of TCP) has ended on either side in the middle of the body. libcurl takes no notice of that
+  /// before it sends again.
+  public var isCut: Bool {
+    guard hasBeenRead, let transfer else { return false }
+    return transfer.result == nil && transfer.packetsInFlight == nil
+  }
 
   /// Hands bytes over, waiting while the other side is slow.
   ///
@@ -150,8 +175,10 @@ public final class RequestBody {
       filled += count
       if count < chunk.count { chunks.prepend(chunk.dropFirst(count)) }
     }
+    isDrained = filled == 0
     guard filled > 0 else { return isFinished ? .end : .nothingYet }
     hasBeenRead = true
+    takenBytes += filled
     pendingBytes -= filled
     if pendingBytes < capacity { wakeWriters() }
     return .bytes(filled)

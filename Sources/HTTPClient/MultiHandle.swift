@@ -98,7 +98,16 @@ final class MultiHandle {
     }
   }
 
-  fileprivate func setInterest(_ descriptor: Int32, _ what: Int32) -> Int32 {
+  fileprivate func setInterest(
+    _ descriptor: Int32, _ what: Int32, of easy: UnsafeMutableRawPointer?
+  ) -> Int32 {
+    if let transfer = easy.flatMap({ transfers[$0] }) {
+      if what != CURL_POLL_REMOVE {
+        transfer.socket = descriptor
+      } else if transfer.socket == descriptor {
+        transfer.socket = nil
+      }
+    }
     guard what != CURL_POLL_REMOVE else {
       watches.removeValue(forKey: descriptor)?.cancel()
       return 0
@@ -179,7 +188,9 @@ private nonisolated func socketCallback(
 ) -> Int32 {
   guard let context else { return -1 }
   let multi = Unmanaged<MultiHandle>.fromOpaque(context).takeUnretainedValue()
-  return MainActor.assumeIsolated { multi.setInterest(descriptor, what) }
+  // A name of its handle, lent for this call, on the loop's thread.
+  nonisolated(unsafe) let handle = easy
+  return MainActor.assumeIsolated { multi.setInterest(descriptor, what, of: handle) }
 }
 
 private nonisolated func timerCallback(

@@ -47,6 +47,8 @@ final class Transfer {
   var queuedBytes = 0
   var isReceivePaused = false
 
+  /// Of the connection that is in use.
+  var socket: Int32?
   var isSendPaused = false
   var bodyOffset = 0
   var failureInCallback: (kind: ClientError.Kind, reason: String)?
@@ -246,6 +248,20 @@ final class Transfer {
       consider(request.timeouts.idle, since: since) { "silent for \($0) ms in the middle of the answer" }
     }
     return nearest
+  }
+
+  /// Bytes that the other side's system has not acknowledged; nil without a connection.
+  var unacknowledged: Int? {
+    guard result == nil, let socket else { return nil }
+    let count = ccurl_unacknowledged(socket)
+    return count >= 0 ? Int(count) : nil
+  }
+
+  /// Packets on their way; nil when the connection has ended on either side, or is none of TCP.
+  var packetsInFlight: Int? {
+    guard result == nil, let socket else { return nil }
+    let count = ccurl_packets_in_flight(socket)
+    return count >= 0 ? Int(count) : nil
   }
 
   /// The writer of a streamed body has something for libcurl. Not called from its callbacks.

@@ -1,6 +1,7 @@
 import Cloud
 import Database
 import DeviceAPI
+import Engine
 import EventLoop
 import HTTPClient
 import HostConfiguration
@@ -13,7 +14,7 @@ import StateEngine
 
 extension Agent {
   /// Makes the link and starts it. An unmanaged device has one, too: it may join a fleet.
-  func startCloud(environment: [String: String]) {
+  func startCloud(environment: [String: String], engine: EngineClient) {
     trustExtraRoots(environment)
     let cloud = CloudLink(
       settings: settings, store: store, http: .shared, host: self, logger: Logger(label: "cloud")
@@ -27,9 +28,11 @@ extension Agent {
     }
     watchNetwork(for: cloud)
     if let stateEngine {
-      let source = JournalLogSource(engine: stateEngine, store: store, logger: Logger(label: "cloud")) {
-        [unowned self] in journalSource
-      }
+      let logger = Logger(label: "cloud")
+      let drivers = LogDriverCheck(engine, logger: logger) { [unowned self] in cloudLog($0, isError: true) }
+      let source = JournalLogSource(
+        engine: stateEngine, store: store, logger: logger, drivers: drivers,
+        formerEnd: { await OwnContainer.end(engine) }, source: { [unowned self] in journalSource })
       logSource = source
       cloud.logs.follow(source)
     }

@@ -171,7 +171,7 @@ public final class Agent {
       engine: client, stateEngine: stateEngine, settings: settings, store: store, logger: logger)
     self.localModeSwitch = localModeSwitch
     localModeSwitch.start()
-    startCloud(environment: environment)
+    startCloud(environment: environment, engine: client)
     stateEngine.start()
     repairStoreLater()
     Task { await loadPreload() }

@@ -11,12 +11,17 @@ import StateEngine
 /// Nothing is open while the stream is not wanted. The cursor of what has left the process stands in the
 /// database, written at most every ten seconds and at the end: a crash sends so much twice, and nothing
 /// is missed that the journal still has. The journal is opened when the containers are known, and those
-/// that are gone stay known for a while, as a backlog may have lines of them.
+/// that are gone stay known for a while, also after a restart, as a backlog may have lines of them.
+///
+/// An agent that has no cursor begins where the agent before it ended, if that was in a container.
 final class JournalLogSource: LogSource {
   private let source: () -> JournalReader.Source
   private unowned let engine: StateEngine
   private let store: Store
   private let logger: Logger
+  private let drivers: LogDriverCheck
+  /// When the agent before this one ended, in microseconds since 1970.
+  private var formerEnd: (() async -> UInt64?)?
   private var follower: LogFollower?
   private var start: LogFollower.Start
   /// Of what the stream took first.
@@ -29,21 +34,34 @@ final class JournalLogSource: LogSource {
   private var seenRevision: UInt64 = 0
   private var containers: [String: LoggedContainer] = [:]
   private var former: [String] = []
+  /// As they stand in the database.
+  private var remembered: [String: LoggedContainer] = [:]
+  private var remembering: LoopTimer?
   private var waiter: CheckedContinuation<Void, Never>?
   /// Entries that the open journal could not give.
   private var lost = 0
 
   static let cursorKey = "logCursor"
+  static let containersKey = "logContainers"
+  /// Between a change of the containers and their names being kept.
+  static let rememberDelay = Duration.seconds(1)
+  /// An agent that ended longer ago is none that this one goes on for.
+  static let formerEndLimit: UInt64 = 24 * 3600 * 1_000_000
   static let saveInterval = Duration.seconds(10)
   /// Before the journal is tried again that could not be opened.
   static let retryDelay = Duration.seconds(5)
   /// Containers that are gone and still known.
   static let formerLimit = 64
 
-  init(engine: StateEngine, store: Store, logger: Logger, source: @escaping () -> JournalReader.Source) {
+  init(
+    engine: StateEngine, store: Store, logger: Logger, drivers: LogDriverCheck,
+    formerEnd: @escaping () async -> UInt64?, source: @escaping () -> JournalReader.Source
+  ) {
     self.engine = engine
     self.store = store
     self.logger = logger
+    self.drivers = drivers
+    self.formerEnd = formerEnd
     self.source = source
     do throws(DatabaseError) { cursor = try store.settings.text(Self.cursorKey) } catch {
       logger.error("Cannot read where the log stream stood: \(error)")
@@ -52,6 +70,14 @@ final class JournalLogSource: LogSource {
     let now = Self.now
     start = cursor.map { .cursor($0, otherwise: now) } ?? .time(now)
     beginning = start
+    guard cursor != nil else { return }
+    self.formerEnd = nil
+    do throws(DatabaseError) {
+      remembered = LoggedContainer.read(try store.settings.text(Self.containersKey) ?? "")
+      containers = remembered
+    } catch {
+      logger.error("Cannot read whose lines the log stream had: \(error)")
+    }
   }
 
   /// Microseconds since the epoch.
@@ -70,6 +96,25 @@ final class JournalLogSource: LogSource {
     containers.merge(present) { _, new in new }
     follower?.containers = containers
     waiter.take()?.resume()
+    if follower != nil { containersChanged() }
+  }
+
+  private func containersChanged() {
+    drivers.look(at: containers)
+    guard containers != remembered, remembering?.isScheduled != true else { return }
+    remembering = EventLoop.shared.schedule(after: Self.rememberDelay) { [weak self] in self?.remember() }
+  }
+
+  /// Whose lines are in the journal, for an agent that comes after a crash.
+  private func remember() {
+    remembering?.cancel()
+    guard containers != remembered, !isStopped else { return }
+    do throws(DatabaseError) {
+      try store.settings.set(Self.containersKey, to: LoggedContainer.text(containers))
+      remembered = containers
+    } catch {
+      logger.error("Cannot keep whose lines the log stream has: \(error)")
+    }
   }
 
   // MARK: LogSource
@@ -80,6 +125,13 @@ final class JournalLogSource: LogSource {
       // A line of a container that is not known yet would be kept for a few seconds only.
       if seenRevision == 0 { await change(within: .none) }
       if Task.isCancelled || isStopped || seenRevision == 0 { continue }
+      if let formerEnd = formerEnd.take(), let end = await formerEnd() {
+        let now = Self.now
+        if end < now, now - end < Self.formerEndLimit, start == beginning, cursor == nil, !isStopped {
+          start = .time(end)
+        }
+        continue
+      }
       guard let follower = follower ?? open() else {
         await change(within: Self.retryDelay)
         continue
@@ -116,13 +168,17 @@ final class JournalLogSource: LogSource {
     close()
     waiter.take()?.resume()
     saving?.cancel()
+    remembering?.cancel()
     cursor = nil
     start = .now
     beginning = .now
-    guard isStored else { return }
+    formerEnd = nil
+    guard isStored || !remembered.isEmpty else { return }
     do throws(DatabaseError) {
       try store.settings.remove(Self.cursorKey)
+      try store.settings.remove(Self.containersKey)
       isStored = false
+      remembered = [:]
     } catch {
       logger.error("Cannot forget where the log stream stood: \(error)")
     }
@@ -131,6 +187,7 @@ final class JournalLogSource: LogSource {
   /// Keeps the cursor now.
   func save() {
     saving?.cancel()
+    remember()
     guard let cursor else { return }
     do throws(DatabaseError) {
       try store.settings.set(Self.cursorKey, to: cursor)
@@ -151,6 +208,7 @@ final class JournalLogSource: LogSource {
       self.follower = follower
       lost = 0
       follower.containers = containers
+      containersChanged()
       isProblemKnown = false
       return follower
     } catch {

@@ -27,8 +27,6 @@ final class LocalModeSwitch {
   private static let retryDelay = Duration.seconds(5)
   /// Answers of an engine that cannot list its objects, before the switch goes on without.
   private static let refusalLimit = 12
-  /// Containers of the agent itself, where it runs in one.
-  private static let ownNames = ["balena_supervisor", "resin_supervisor"]
 
   init(
     engine: EngineClient, stateEngine: StateEngine, settings: Settings, store: Store, logger: Logger
@@ -122,15 +120,10 @@ final class LocalModeSwitch {
     return snapshot
   }
 
-  /// The agent's own container and what it uses.
+  /// The agent's own container, where it runs in one, and what it uses.
   private func own() async throws(EngineError) -> EngineSnapshot {
     var own = EngineSnapshot()
-    for name in Self.ownNames {
-      let container: JSON
-      do throws(EngineError) { container = try await engine.inspectContainer(name) } catch {
-        if error.kind == .status(404) { continue }
-        throw error
-      }
+    for container in try await OwnContainer.inspect(engine) {
       if let id = container["Id"]?.stringValue { own.containers.insert(id) }
       if let image = container["Image"]?.stringValue { own.images.insert(image) }
       own.volumes.formUnion((container["Mounts"]?.arrayValue ?? []).compactMap { $0["Name"]?.stringValue })
@@ -138,7 +131,6 @@ final class LocalModeSwitch {
       for (_, network) in networks {
         if let id = network["NetworkID"]?.stringValue { own.networks.insert(id) }
       }
-      break
     }
     return own
   }

@@ -21,6 +21,7 @@ def main():
     parser.add_argument("--plain", action="store_true", help="serve the API on the http port, too")
     parser.add_argument("--page", type=int, default=8000, help="port of the page")
     parser.add_argument("--image", default="", help="image of the first release's service `main`")
+    parser.add_argument("--command", default="", help="its command, for an image that has none")
     parser.add_argument("--device", default="127.0.0.1:48484", help="where the device's API listens")
     parser.add_argument("--poll", type=int, default=60000, help="floor of the poll interval in ms")
     options = parser.parse_args()
@@ -31,7 +32,8 @@ def main():
     stand_in.device_address = (host, int(port))
     fleet = stand_in.cloud.add_fleet("desk", provisioning_key="provisioning-key-of-the-desk")
     if options.image:
-        stand_in.cloud.add_release(fleet, {"main": {"image": options.image}})
+        composition = {"composition": {"command": options.command}} if options.command else {}
+        stand_in.cloud.add_release(fleet, {"main": {"image": options.image, **composition}})
     config = {
         "apiEndpoint": stand_in.url, "apiKey": "provisioning-key-of-the-desk", "applicationId": fleet.id,
         "deviceType": "generic-amd64", "balenaRootCA": stand_in.root_base64,
@@ -88,6 +90,7 @@ def page_handler(stand_in, fleet):
                 "config": device.config, "tags": {k: v[1] for k, v in device.tags.items()},
                 "heartbeats": len(device.heartbeats), "frozen": device.frozen, "deleted": device.deleted,
                 "pin": device.pin, "logs": device.logs[-200:],
+                "records": len(device.log_arrivals),
             })
         requests = [
             {k: row.get(k) for k in ("at", "endpoint", "method", "path", "status")}

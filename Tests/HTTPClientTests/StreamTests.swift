@@ -121,6 +121,65 @@ import Testing
     #expect(error?.kind == .cancelled)
   }
 
+  @Test func aBodyKnowsWhatTheOtherSideHasTaken() async throws {
+    var mayRead = false
+    var received = 0
+    let server = try TestServer { peer in
+      _ = await peer.readHead()
+      _ = await eventually { mayRead }
+      received = await peer.readChunks()?.count ?? -1
+      await peer.answer()
+    }
+    defer { server.close() }
+    let body = RequestBody()
+    #expect(body.acknowledged == nil)
+    let client = HTTPClient()
+    let request = Task { try await client.send(ClientRequest("POST", server.url, body: .stream(body))) }
+    try await body.write([1, 2, 3])
+    #expect(await eventually { body.acknowledged == 3 })
+    let size = 16 * Self.megabyte
+    let writer = Task {
+      for _ in 0..<size / (32 * 1024) { try await body.write([UInt8](repeating: 1, count: 32 * 1024)) }
+    }
+    // Everything comes to rest on full buffers: the other side's system has some of it, ours the rest.
+    var before = -1
+    while before != body.acknowledged {
+      before = body.acknowledged ?? 0
+      try await EventLoop.shared.sleep(for: .milliseconds(200))
+    }
+    #expect(before < size)
+    mayRead = true
+    try await writer.value
+    #expect(await eventually { body.acknowledged == size + 3 })
+    body.finish()
+    #expect(try await request.value.status == 200)
+    #expect(received == size + 3)
+    #expect(body.acknowledged == nil)
+  }
+
+  @Test func aBodyWhoseConnectionIsCutSaysSoWhileNothingIsSent() async throws {
+    var mayEnd = false
+    let server = try TestServer { peer in
+      _ = await peer.readHead()
+      _ = await peer.read(6)
+      _ = await eventually { mayEnd }
+    }
+    defer { server.close() }
+    let body = RequestBody()
+    #expect(!body.isCut)
+    let client = HTTPClient()
+    let request = Task { try await client.send(ClientRequest("POST", server.url, body: .stream(body))) }
+    try await body.write([1])
+    #expect(await eventually { body.acknowledged == 1 })
+    #expect(!body.isCut)
+    #expect(body.packetsInFlight == 0)
+    mayEnd = true
+    #expect(await eventually { body.isCut })
+    request.cancel()
+    _ = await request.result
+    #expect(!body.isCut)
+  }
+
   @Test func aRequestBodyIsSentWhileItIsWritten() async throws {
     var first: [UInt8] = []
     var rest: [UInt8]?

@@ -205,8 +205,8 @@ class Agent:
     def path(self, name):
         return os.path.join(self.directory, name)
 
-    def start(self, wait=True, environment=None, **overrides):
-        """Starts the process; `overrides` replace options, by name with underscores; None leaves one out."""
+    def arguments(self, **overrides):
+        """Of the command; `overrides` replace options, by name with underscores; None leaves one out."""
         options = {
             "host_root": self.path("host"),
             "boot": self.path("boot"),
@@ -219,9 +219,12 @@ class Agent:
             **overrides,
         }
         self.places = {name: options[name] for name in self.places}
+        return [part for name, value in options.items() if value is not None
+                for part in ("--" + name.replace("_", "-"), value)]
+
+    def start(self, wait=True, environment=None, **overrides):
+        arguments = self.arguments(**overrides)
         self.note_secrets()
-        arguments = [part for name, value in options.items() if value is not None
-                     for part in ("--" + name.replace("_", "-"), value)]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [required("SUPERVISOR_TEST_BINARY"), *arguments],

@@ -1,5 +1,6 @@
 """A device and its cloud, end to end."""
 
+import http.client
 import json
 import os
 import re
@@ -448,6 +449,73 @@ class LocalMode(CloudTest):
         self.assertTrue(self.engine.has_image(IMAGE))
         self.assertIsNone(self.snapshot(agent))
         self.wait_for_report(device, release, "main")
+
+    def create(self, name, image=IMAGE, **more):
+        """A container with a volume and a network of its own, all of this name."""
+        for kind in ("volumes", "networks"):
+            self.addCleanup(self.engine.request, "DELETE", f"/{kind}/{name}?force=1")
+            self.engine.request("POST", f"/{kind}/create", {"Name": name})
+        self.addCleanup(self.engine.remove, name)
+        made = self.engine.request("POST", f"/containers/create?name={name}", {
+            "Image": image, "Cmd": COMMAND, **more,
+            "HostConfig": {"Binds": [f"{name}:/own"], "NetworkMode": name, **more.get("HostConfig", {})}})
+        self.assertEqual(made.status, 201, made.text)
+        started = self.engine.request("POST", f"/containers/{name}/start")
+        self.assertEqual(started.status, 204, started.text)
+        return made.json["Id"]
+
+    def names(self):
+        volumes = {row["Name"] for row in self.engine.get("/volumes")["Volumes"] or []}
+        networks = {row["Name"] for row in self.engine.get("/networks")}
+        containers = {name[1:] for row in self.engine.get("/containers/json?all=1") for name in row["Names"]}
+        return volumes & networks & containers, volumes | networks | containers
+
+    def test_leaving_local_mode_leaves_the_agents_own_container_with_all_that_it_has(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent, device = self.provisioned_agent()
+        self.wait_for_report(device, release, "main")
+        device.config["RESIN_SUPERVISOR_LOCAL_MODE"] = "1"
+        wait_until(lambda: self.engine.service_containers(self.fleet.id) == {}, "the cloud's app stops")
+        wait_until(lambda: self.snapshot(agent), "what there is is noted")
+        agent.kill()
+        # Not in the note: launchers make the agent's container anew.
+        for image in ("own-image:1", "named-image:1"):
+            self.addCleanup(self.engine.request, "DELETE", f"/images/{image}?force=1")
+            self.engine.make_image(image, image)
+        self.create("balena_supervisor", "named-image:1")
+        self.create("left")
+        binary, directory = required("SUPERVISOR_TEST_BINARY"), required("SUPERVISOR_TEST_DIRECTORY")
+        places = {"/usr", "/lib", "/lib64", "/run", os.path.dirname(binary), directory}
+        places = [place for place in places if os.path.exists(place)]
+        own = self.create(
+            "the-agent", "own-image:1", Cmd=[binary, *agent.arguments()], Env=["LOG_LEVEL=debug"],
+            HostConfig={"NetworkMode": "host", "Binds": ["the-agent:/own", *(f"{p}:{p}" for p in places)]})
+        self.addCleanup(self.print_log_of_failure, own)
+        wait_until(lambda: self.is_answering(agent), "the agent in the container answers")
+        device.config["RESIN_SUPERVISOR_LOCAL_MODE"] = "0"
+        self.wait_for_containers(agent, "main")
+        whole, parts = self.names()
+        self.assertNotIn("left", parts)
+        self.assertIn("balena_supervisor", whole)
+        # It is in the host's network, and not in the one with its name.
+        self.assertIn("the-agent", parts)
+        for image in ("own-image:1", "named-image:1"):
+            self.assertTrue(self.engine.has_image(image), image)
+        state = self.engine.get(f"/containers/{own}/json")
+        self.assertTrue(state["State"]["Running"])
+        self.assertEqual(state["RestartCount"], 0)
+        self.assertIn("the-agent", {row["Name"] for row in self.engine.get("/volumes")["Volumes"]})
+        self.assertIsNone(self.snapshot(agent))
+
+    def is_answering(self, agent):
+        try:
+            return agent.get("/ping", timeout=2).text == "OK"
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def print_log_of_failure(self, container):
+        if not self._outcome.success:
+            print(self.engine.request("GET", f"/containers/{container}/logs?stdout=1&stderr=1").body.decode(errors="replace"))
 
     def snapshot(self, agent):
         connection = sqlite3.connect(agent.path("database.sqlite"), timeout=10)

@@ -1,14 +1,19 @@
 """Lines of containers on their way to the cloud: a real engine that logs to a real journal, and the stand-in."""
 
 import glob
+import itertools
 import json
 import os
+import re
+import socket
 import sqlite3
 import subprocess
 
 from cloud import CloudTest, service
 from engine_gate import EngineGate
-from harness import wait_until
+from harness import IMAGE, run, wait_until
+
+import server
 
 FILES = "/run/log/journal"
 
@@ -133,6 +138,51 @@ class ContainerLines(LineTest):
             for i in range(1, number + 1):
                 self.assertLessEqual(messages.count(f"{name}-{i}"), most, f"{name}-{i}")
 
+    def test_lines_of_a_container_that_is_gone_when_the_agent_comes_back_arrive_once(self):
+        agent, device, container = self.start()
+        self.write(container, "first", 50)
+        self.wait_for_all(device, "first", 50)
+        self.wait_for_stored(agent, container)
+        agent.kill()
+        self.write(container, "second", 200)
+        self.engine.remove(container["Id"])
+        agent.start(journal_directory=FILES)
+        self.wait_for_all(device, "second", 200)
+        self.assertNotEqual(self.wait_for_containers(agent, "main")["main"]["Id"], container["Id"])
+        self.assertEqual(
+            [record["message"] for record in self.arrived(device, "second")], [f"second-{i}" for i in range(1, 201)])
+        number = int(container["Config"]["Labels"]["io.balena.service-id"])
+        self.assertEqual({record["serviceId"] for record in self.arrived(device, "second")}, {number})
+
+    def test_a_container_that_logs_elsewhere_is_said_once(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent = self.managed_agent(start=False)
+        agent.start(journal_directory=FILES)
+        device = self.device(agent)
+        self.wait_for_report(device, release, "main")
+        text = "The container of main logs to 'json-file' and not to journald: its lines are missing in the log stream"
+        wait_until(lambda: text in {record["message"] for _, record in device.log_arrivals}, "it is said in the stream")
+        new = self.cloud.add_release(self.fleet, {"main": service(environment={"A": "B"})})
+        self.wait_for_report(device, new, "main")
+        self.assertEqual(agent.log.count(text), 1)
+
+    def test_the_first_start_goes_on_where_the_agent_before_it_ended(self):
+        agent, device, container = self.start()
+        agent.kill(15)
+        # As the reference leaves it: a container of its own that has ended, and no cursor of ours.
+        self.addCleanup(self.engine.remove, "resin_supervisor")
+        self.engine.request("POST", "/containers/create?name=resin_supervisor", {"Image": IMAGE, "Cmd": ["sh", "-c", "exit"]})
+        self.engine.request("POST", "/containers/resin_supervisor/start")
+        self.engine.request("POST", "/containers/resin_supervisor/wait")
+        connection = sqlite3.connect(agent.path("database.sqlite"))
+        connection.execute("DELETE FROM config WHERE key IN ('logCursor', 'logContainers')")
+        connection.commit()
+        connection.close()
+        self.write(container, "between", 20)
+        agent.start(journal_directory=FILES)
+        self.wait_for_all(device, "between", 20)
+        self.assertEqual(len(self.arrived(device, "between")), 20)
+
     def test_an_agent_that_is_told_to_end_repeats_nothing(self):
         agent, device, container = self.start()
         self.write(container, "first", 200)
@@ -155,6 +205,72 @@ class ContainerLines(LineTest):
         self.write(container, "second", 3000)
         self.stand_in.start()
         self.wait_for_all(device, "second", 3000)
+
+    def test_a_stream_that_is_refused_answered_early_or_cut_goes_on(self):
+        faults = [
+            self.stand_in.faults.add(endpoint="log-stream", count=1, log="503"),
+            self.stand_in.faults.add(endpoint="log-stream", count=1, log="early-201"),
+            self.stand_in.faults.add(endpoint="log-stream", count=1, log="close-every", period=8),
+        ]
+        agent, device, container = self.start()
+        numbers = itertools.count(1)
+
+        def is_over():
+            self.write(container, f"line{next(numbers)}", 1)
+            return all(fault.hits for fault in faults)
+
+        wait_until(is_over, "every fault hits", seconds=150)
+        self.assertEqual([fault.hits for fault in faults], [1, 1, 1])
+        self.write(container, "last", 10)
+        self.wait_for_all(device, "last", 10)
+
+    def test_after_a_late_refusal_of_the_key_nothing_is_sent_again(self):
+        agent, device, container = self.start()
+        self.write(container, "first", 10)
+        self.wait_for_all(device, "first", 10)
+        delay, server.LOG_REFUSAL_DELAY = server.LOG_REFUSAL_DELAY, 8
+        self.addCleanup(setattr, server, "LOG_REFUSAL_DELAY", delay)
+        fault = self.stand_in.faults.add(endpoint="log-stream", count=1, log="late-401")
+        for each in self.stand_in.servers:
+            each.cut()
+        self.write(container, "refused", 10)
+        wait_until(lambda: fault.hits and self.stand_in.seen("log-stream", status=401), "the stream is refused")
+        wait_until(lambda: "server responded with status code: 401" in agent.log, "the device has heard it")
+        self.write(container, "after", 10)
+        self.wait_for_all(device, "after", 10)
+        self.assertEqual(self.arrived(device, "refused"), [])
+
+    def test_lines_on_a_connection_that_dies_before_they_arrive_are_sent_again(self):
+        agent, device, container = self.start()
+        self.write(container, "first", 10)
+        self.wait_for_all(device, "first", 10)
+        rule = ["OUTPUT", "-o", "lo", "-p", "tcp", "--dport", str(self.stand_in.ports[0]), "-j", "DROP"]
+        run(["iptables", "-I", *rule])
+        self.addCleanup(subprocess.run, ["iptables", "-D", *rule], capture_output=True, check=False)
+        sent = self.sent_lines(agent, device)
+        self.write(container, "second", 10)
+        wait_until(lambda: self.sent_lines(agent, device) >= sent + 10, "the lines have left the process")
+        self.stand_in.stop()
+        run(["iptables", "-D", *rule])
+        self.stand_in.start()
+        self.wait_for_all(device, "second", 10)
+        self.assertEqual(len(self.arrived(device, "first")), 10)
+        self.assertEqual(len(self.arrived(device, "second")), 10)
+
+    def sent_lines(self, agent, device):
+        text = self.get_text(agent, device, "/v2/metrics")
+        return int(re.search(r'^supervisor_log_lines_total\{outcome="sent"\} (\d+)', text, re.M)[1])
+
+    def test_a_log_sink_that_takes_nothing_for_a_minute_is_given_up_and_no_line_is_lost(self):
+        # Little room: the sink's own system would take what the sink does not.
+        self.stand_in.servers[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.stand_in.faults.add(endpoint="log-stream", count=1, log="deaf")
+        agent, device, container = self.start()
+        self.write(container, "first", 3000)
+        wait_until(lambda: "the cloud took nothing for 60" in agent.log, "the sink is given up", seconds=150)
+        self.wait_for_all(device, "first", 3000)
+        messages = [record["message"] for record in self.arrived(device, "first")]
+        self.assertEqual(messages, [f"first-{i}" for i in range(1, 3001)])
 
     def test_the_journal_is_open_only_while_the_cloud_wants_lines(self):
         agent, device, container = self.start()

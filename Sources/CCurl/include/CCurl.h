@@ -3,6 +3,11 @@
 #pragma once
 
 #include <curl/curl.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 static inline CURLcode ccurl_global_init(void) { return curl_global_init(CURL_GLOBAL_DEFAULT); }
 
@@ -83,6 +88,21 @@ static inline CURLMcode ccurl_multi_set_timer_function(CURLM *multi, int (*funct
 /// Makes the share hold the TLS sessions of all its handles.
 static inline CURLSHcode ccurl_share_tls_sessions(CURLSH *share) {
   return curl_share_setopt(share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
+}
+
+/// Bytes that the other side of a connection has not acknowledged (tcp(7), SIOCOUTQ); negative when unknown.
+static inline int ccurl_unacknowledged(int socket) {
+  int count = -1;
+  return ioctl(socket, SIOCOUTQ, &count) == 0 ? count : -1;
+}
+
+/// Packets that are on their way (tcp(7), TCP_INFO); negative when the connection has ended on either side, or is
+/// none of TCP.
+static inline int ccurl_packets_in_flight(int socket) {
+  struct tcp_info info;
+  socklen_t length = sizeof info;
+  if (getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return -1;
+  return info.tcpi_state == TCP_ESTABLISHED ? (int)info.tcpi_unacked : -1;
 }
 
 /// The result of a finished transfer; CURLMsg holds it in a union.

@@ -1,0 +1,112 @@
+"""The first contact of a device with its cloud: pinning, what is configured on it, and an endpoint that is not https."""
+
+import http.client
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+
+from cloud import CloudTest, service
+from harness import COMMAND, IMAGE, OTHER_IMAGE, ROOT, DeviceTest, free_port, wait_until
+
+
+class FirstContact(CloudTest):
+    def test_a_preloaded_device_that_wants_it_is_pinned_to_its_release(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        self.cloud.add_release(self.fleet, {"main": service(OTHER_IMAGE)})
+        agent = self.managed_agent(start=False)
+        main = {"id": 1, "image_id": 1, "image": IMAGE, "environment": {}, "labels": {},
+                "composition": {"command": COMMAND, "restart": "always"}}
+        content = {"config": {}, "pinDevice": True, "apps": {self.fleet.uuid: {
+            "id": self.fleet.id, "name": "fleet", "class": "fleet", "releases": {release.commit: {
+                "id": release.id, "services": {"main": main}, "volumes": {}, "networks": {}}}}}}
+        with open(agent.path("data/apps.json"), "w", encoding="utf-8") as file:
+            json.dump(content, file)
+        agent.start()
+        device = self.device(agent)
+        wait_until(lambda: device.pin == release.commit, "the device is pinned")
+        self.wait_for_report(device, release, "main")
+        connection = sqlite3.connect(agent.path("database.sqlite"), timeout=10)
+        self.addCleanup(connection.close)
+        rows = connection.execute("SELECT value FROM config WHERE key = 'pinDevice'").fetchall()
+        self.assertIn(rows, ([], [("null",)]))
+
+    def test_what_is_configured_on_the_device_becomes_variables_of_the_cloud_once(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent, device = self.provisioned_agent(persistentLogging=True)
+        self.wait_for_report(device, release, "main")
+
+        def variables():
+            return [json.loads(row["body"]) for row in self.stand_in.seen("odata", method="POST")]
+
+        self.assertIn(
+            {"device": device.id, "name": "RESIN_SUPERVISOR_PERSISTENT_LOGGING", "value": "true"}, variables())
+        self.assertEqual(device.config["RESIN_SUPERVISOR_PERSISTENT_LOGGING"], "true")
+        seen = len(variables())
+        agent.kill()
+        polls = len(self.stand_in.seen("state-get"))
+        agent.start()
+        wait_until(lambda: len(self.stand_in.seen("state-get")) > polls + 1, "it polls again")
+        self.assertEqual(len(variables()), seen)
+
+    def test_an_endpoint_that_redirects_writes_keeps_the_identity_and_heals_with_the_right_one(self):
+        agent = self.managed_agent(apiEndpoint=self.stand_in.plain_url)
+        wait_until(lambda: self.stand_in.seen("register", status=301), "it tries to register")
+        wait_until(lambda: "Device bootstrap failed" in agent.log, "the failure is said")
+        self.assertIn("301", agent.log)
+        self.assertEqual(self.cloud.devices, {})
+        uuid = self.config_of(agent)["uuid"]
+        config = {**self.config_of(agent), "apiEndpoint": self.stand_in.url}
+        with open(agent.config + ".new", "w", encoding="utf-8") as file:
+            json.dump(config, file)
+        os.rename(agent.config + ".new", agent.config)
+        self.assertEqual(self.device(agent).uuid, uuid)
+        self.assertEqual(self.stand_in.seen("register", status=301), self.stand_in.seen("register", scheme="http"))
+
+
+class Desk(DeviceTest):
+    def page(self, path, body=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("POST" if body is not None else "GET", path, body and json.dumps(body))
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def shown(self):
+        try:
+            return json.loads(self.page("/state")[1])
+        except (OSError, http.client.HTTPException):
+            return None
+
+    def test_a_cloud_for_the_desk_shows_a_device_and_has_its_buttons(self):
+        agent = self.agent(start=False)
+        directory, ports = agent.path("cloud"), [free_port() for _ in range(3)]
+        self.port = ports[2]
+        with open(agent.path("cloud.log"), "ab") as log:
+            cloud = subprocess.Popen(
+                [sys.executable, "-B", f"{ROOT}/Tests/CloudStandIn", "--directory", directory, "--port", str(ports[0]),
+                 "--plain-port", str(ports[1]), "--page", str(ports[2]), "--image", IMAGE, "--command", " ".join(["sleep", "1000"]),
+                 "--device", f"127.0.0.1:{agent.port}", "--poll", "1000"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=os.setsid)
+        self.addCleanup(cloud.wait)
+        self.addCleanup(os.killpg, cloud.pid, signal.SIGKILL)
+        wait_until(self.shown, "the page answers")
+        self.assertIn("<html", self.page("/")[1].lower())
+        agent.start(config=os.path.join(directory, "config.json"))
+        device = wait_until(
+            lambda: next((d for d in self.shown()["devices"] if d["state"].get("apps") and d["logs"]), None),
+            "the device, its state and its log are shown")
+        self.assertNotIn("api_secret", device["state"])
+        status, text = self.page("/call", {"uuid": device["uuid"], "method": "GET", "path": "/ping"})
+        self.assertEqual((status, json.loads(text)), (200, {"status": 200, "body": "OK"}))
+        status, text = self.page("/fault", {"endpoint": "state-get", "status": 500, "count": 1})
+        self.assertEqual(status, 200, text)
+        wait_until(lambda: any(fault["hits"] for fault in self.shown()["faults"]), "the fault hits")
+        self.assertEqual(self.page("/fault", {"endpoint": "nothing"})[0], 400)
+        status, _ = self.page("/config", {"uuid": device["uuid"], "name": "RESIN_SUPERVISOR_LOCAL_MODE", "value": "1"})
+        self.assertEqual(status, 200)
+        wait_until(lambda: agent.get("/v2/device/name").status == 200, "the device is in local mode: no key is needed")
