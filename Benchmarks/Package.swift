@@ -15,6 +15,7 @@ let package = Package(
         .enableUpcomingFeature("InferIsolatedConformances"),
         .enableUpcomingFeature("MemberImportVisibility"),
       ]),
+    .executableTarget(name: "log-writer"),
     .executableTarget(name: "journal-loop", linkerSettings: [.linkedLibrary("systemd")]),
   ]
 )

@@ -107,12 +107,30 @@ final class AgentProcess {
     }
   }
 
-  /// Processor time of user and system that it has taken (proc(5), fields 14 and 15 of stat).
-  var processorSeconds: Double {
-    let text = (try? String(contentsOfFile: "/proc/\(identifier)/stat", encoding: .utf8)) ?? ""
-    let fields = text.split(separator: ")").last?.split(separator: " ") ?? []
-    guard fields.count > 12, let user = Double(fields[11]), let system = Double(fields[12]) else { return 0 }
-    return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
+  /// Processor time of user and system that it has taken.
+  var processorSeconds: Double { Command.processorSeconds(identifier) }
+
+  /// The key with which a cloud asks, as the agent has reported it.
+  var globalKey: String {
+    get throws {
+      let file = directory.appending(path: "host/tmp/balena-supervisor/state-report-cache")
+      let content = try JSONSerialization.jsonObject(with: Data(contentsOf: file)) as? [String: Any] ?? [:]
+      let devices = content.values.compactMap { $0 as? [String: Any] }
+      guard let key = devices.compactMap({ $0["api_secret"] as? String }).first else {
+        throw Failure("\(file.path): no api_secret")
+      }
+      return key
+    }
+  }
+
+  /// A metric without labels.
+  func metric(_ name: String, key: String) throws -> Double {
+    let answer = LoopbackClient.request("GET", "/v2/metrics?apikey=\(key)", port: port)
+    let text = String(decoding: answer?.body ?? Data(), as: UTF8.self)
+    guard let line = text.split(separator: "\n").first(where: { $0.hasPrefix("\(name) ") }),
+      let value = line.split(separator: " ").last.flatMap({ Double($0) })
+    else { throw Failure("no metric \(name): \(answer?.status ?? 0)") }
+    return value
   }
 
   /// Pages that belong to it alone (proc(5), smaps_rollup).

@@ -18,6 +18,7 @@ enum Benchmarks {
     if setting.suites.contains("apply") { report.apply = try ApplySuite(setting: setting).run() }
     if setting.suites.contains("update") { report.update = try UpdateSuite(setting: setting).run() }
     if setting.suites.contains("journal") { report.journal = try JournalSuite(setting: setting).run() }
+    if setting.suites.contains("logs") { report.logs = try LogSuite(setting: setting).run() }
     if setting.suites.contains("latency") { report.latency = try LatencySuite(setting: setting).run() }
     if setting.suites.contains("keys") { report.keys = try KeySuite(setting: setting).run() }
     if setting.suites.contains("footprint") { report.footprint = try FootprintSuite(setting: setting).run() }

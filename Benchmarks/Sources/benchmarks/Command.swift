@@ -57,6 +57,15 @@ enum Command {
     process.waitUntilExit()
   }
 
+  /// Processor time of user and system that a process has taken (proc(5), fields 14 and 15 of stat); zero of
+  /// one that is gone.
+  static func processorSeconds(_ process: pid_t) -> Double {
+    let text = (try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8)) ?? ""
+    let fields = text.split(separator: ")").last?.split(separator: " ") ?? []
+    guard fields.count > 12, let user = Double(fields[11]), let system = Double(fields[12]) else { return 0 }
+    return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
+  }
+
   /// Confines a program to one processor when there are several, so that a server and its load do not
   /// share one; servers get the first, load the second.
   static func pinned(_ arguments: [String], to processor: Int) -> [String] {

@@ -69,6 +69,12 @@ struct Fleet {
     return String(line.dropFirst(name.count))
   }
 
+  /// The agent's container, when it runs and is the only one.
+  func onlyContainer() throws -> String? {
+    let all = try running(Self.label)
+    return all.count == 1 ? all[0] : nil
+  }
+
   @discardableResult
   private func docker(_ arguments: [String]) throws -> [String] {
     try Command.run(["docker", "--host", setting.engine] + arguments).split(separator: "\n").map(String.init)

@@ -10,6 +10,7 @@ nonisolated struct Report: Codable {
   var apply: ApplyTimes?
   var update: UpdateFigures?
   var journal: JournalFigures?
+  var logs: LogFigures?
 
   struct Machine: Codable {
     var date: String
@@ -130,6 +131,7 @@ nonisolated struct Report: Codable {
         "processor of the agent while \(UpdateSuite.apps * UpdateSuite.servicesPerApp) services are made anew, %",
         Self.number(share), "≤ 5", share <= 5)
     }
+    if let logs { for row in logs.rows { line(row.name, row.measured, row.limit, row.holds) } }
     if let journal { for row in journal.rows { line(row.name, row.measured, row.limit, row.holds) } }
     return lines
   }

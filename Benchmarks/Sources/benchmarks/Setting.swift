@@ -23,7 +23,7 @@ struct Setting {
   var idleSeconds = 60
   var suites: Set<String> = []
 
-  static let allSuites = ["latency", "keys", "footprint", "start", "apply", "update", "journal"]
+  static let allSuites = ["latency", "keys", "footprint", "start", "apply", "update", "journal", "logs"]
 
   init(arguments: [String]) throws {
     var rest = arguments[...]
