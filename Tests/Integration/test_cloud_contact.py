@@ -1,5 +1,6 @@
 """The first contact of a device with its cloud: pinning, what is configured on it, and an endpoint that is not https."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -9,7 +10,7 @@ import subprocess
 import sys
 
 from cloud import CloudTest, service
-from harness import COMMAND, IMAGE, OTHER_IMAGE, ROOT, DeviceTest, free_port, wait_until
+from harness import COMMAND, IMAGE, OTHER_IMAGE, ROOT, DeviceTest, free_port, run, wait_until
 
 
 class FirstContact(CloudTest):
@@ -64,6 +65,32 @@ class FirstContact(CloudTest):
         os.rename(agent.config + ".new", agent.config)
         self.assertEqual(self.device(agent).uuid, uuid)
         self.assertEqual(self.stand_in.seen("register", status=301), self.stand_in.seen("register", scheme="http"))
+
+
+class FailedStore(CloudTest):
+    def test_a_target_that_cannot_be_stored_is_fetched_whole_until_it_can(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent = self.managed_agent(start=False)
+        disk = agent.path("disk")
+        os.mkdir(disk)
+        run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk])
+        self.addCleanup(run, ["umount", disk])
+        agent.start(database=f"{disk}/database.sqlite")
+        device = self.device(agent)
+        self.wait_for_report(device, release, "main")
+        container = self.wait_for_containers(agent, "main")["main"]["Id"]
+        with open(f"{disk}/filling", "wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        # Larger than what the database may have left free in itself.
+        label = {"filling": "".join(str(number) for number in range(150_000))}
+        new = self.cloud.add_release(self.fleet, {"main": service(labels=label)})
+        wait_until(lambda: "the target state cannot be stored" in agent.log, "it cannot be stored, which is said")
+        whole = len(self.stand_in.seen("state-get", status=200))
+        wait_until(lambda: len(self.stand_in.seen("state-get", status=200)) > whole, "it is fetched whole again")
+        self.assertEqual(self.wait_for_containers(agent, "main")["main"]["Id"], container)
+        os.remove(f"{disk}/filling")
+        self.wait_for_report(device, new, "main")
 
 
 class Desk(DeviceTest):

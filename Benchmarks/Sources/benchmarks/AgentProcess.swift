@@ -110,29 +110,6 @@ final class AgentProcess {
   /// Processor time of user and system that it has taken.
   var processorSeconds: Double { Command.processorSeconds(identifier) }
 
-  /// The key with which a cloud asks, as the agent has reported it.
-  var globalKey: String {
-    get throws {
-      let file = directory.appending(path: "host/tmp/balena-supervisor/state-report-cache")
-      let content = try JSONSerialization.jsonObject(with: Data(contentsOf: file)) as? [String: Any] ?? [:]
-      let devices = content.values.compactMap { $0 as? [String: Any] }
-      guard let key = devices.compactMap({ $0["api_secret"] as? String }).first else {
-        throw Failure("\(file.path): no api_secret")
-      }
-      return key
-    }
-  }
-
-  /// A metric without labels.
-  func metric(_ name: String, key: String) throws -> Double {
-    let answer = LoopbackClient.request("GET", "/v2/metrics?apikey=\(key)", port: port)
-    let text = String(decoding: answer?.body ?? Data(), as: UTF8.self)
-    guard let line = text.split(separator: "\n").first(where: { $0.hasPrefix("\(name) ") }),
-      let value = line.split(separator: " ").last.flatMap({ Double($0) })
-    else { throw Failure("no metric \(name): \(answer?.status ?? 0)") }
-    return value
-  }
-
   /// Pages that belong to it alone (proc(5), smaps_rollup).
   var anonymousKiB: Int {
     get throws { try procFields("/proc/\(identifier)/smaps_rollup")["Anonymous"] ?? 0 }

@@ -50,7 +50,6 @@ struct LogSuite {
     sleep(2)
     var figures = LogFigures()
     figures.lines = Self.rate * setting.seconds
-    let key = try agent.globalKey
     let memory = try agent.anonymousKiB
     let records = try arrived().count
     let used = agent.processorSeconds
@@ -76,7 +75,6 @@ struct LogSuite {
       }
       nextLook = ContinuousClock.now + .seconds(1)
       figures.growthKiB = max(figures.growthKiB, try agent.anonymousKiB - memory)
-      figures.turnMilliseconds.append(try agent.metric("supervisor_loop_lag_seconds", key: key) * 1000)
     }
     guard load.terminationStatus == 0 else { throw Failure("the writer failed") }
     figures.lost = max(0, figures.lines - (try arrived().count - records))
@@ -84,8 +82,7 @@ struct LogSuite {
     figures.journalctlSeconds = others.reduce(0) { $0 + Command.processorSeconds($1) } - usedByOthers
     progress(
       "\(figures.lines) lines: /ping \(Report.number(LogFigures.percentile(0.99, of: figures.agentMilliseconds)))"
-        + " ms, nginx \(Report.number(LogFigures.percentile(0.99, of: figures.nginxMilliseconds))) ms, "
-        + "turns up to \(Report.number(figures.turnMilliseconds.max() ?? 0)) ms")
+        + " ms, nginx \(Report.number(LogFigures.percentile(0.99, of: figures.nginxMilliseconds))) ms")
     return figures
   }
 
