@@ -18,24 +18,56 @@ public nonisolated enum BootFile {
     return try DurableFile.read(path)
   }
 
+  /// Writes within one turn of the loop, for who cannot wait.
   public static func write(_ content: [UInt8], to path: String) throws(FileError) {
-    let pending = Pending(path, content)
-    do throws(FileError) {
-      try DurableFile.create(pending.checksummed, content, mode: 0o600, isExclusive: true)
-      try DurableFile.synchronizeDirectory(of: path)
-      guard try DurableFile.read(pending.checksummed) == content else {
-        throw FileError(EIO, "Content read back differs: \(pending.checksummed)", path: path)
-      }
-    } catch {
-      unlink(pending.checksummed)
-      throw error
+    var write = Write(content, to: path)
+    while try write.makeStep() {}
+  }
+
+  /// Writes with one turn of the loop for each step that waits for the disk.
+  ///
+  /// A `read` in between finishes the write. Writes of the same file come one after the other: the caller sees to that.
+  public static func writeInTurns(_ content: [UInt8], to path: String) async throws(FileError) {
+    var write = Write(content, to: path)
+    // A timer ends the turn; what yields may go on within it.
+    while try write.makeStep() { try? await Task.sleep(for: .milliseconds(1)) }
+  }
+
+  /// One write, step by step; each step waits for the disk once at most. A failure removes what is there of it.
+  private struct Write {
+    private let path: String
+    private let content: [UInt8]
+    private let pending: Pending
+    private var step = 0
+
+    init(_ content: [UInt8], to path: String) {
+      self.path = path
+      self.content = content
+      pending = Pending(path, content)
     }
-    do throws(FileError) {
-      try commit(pending, content, over: path)
-    } catch {
-      unlink(pending.temporary)
-      unlink(pending.checksummed)
-      throw error
+
+    /// - Returns: false when the file is written.
+    mutating func makeStep() throws(FileError) -> Bool {
+      if step > 0, access(pending.checksummed, F_OK) != 0, (try? DurableFile.read(path)) == content {
+        return false
+      }
+      do throws(FileError) {
+        switch step {
+        case 0: try DurableFile.create(pending.checksummed, content, mode: 0o600, isExclusive: true)
+        case 1:
+          try DurableFile.synchronizeDirectory(of: path)
+          guard try DurableFile.read(pending.checksummed) == content else {
+            throw FileError(EIO, "Content read back differs: \(pending.checksummed)", path: path)
+          }
+        default: try BootFile.commit(pending, content, over: path, step: step - 2)
+        }
+      } catch {
+        unlink(pending.temporary)
+        unlink(pending.checksummed)
+        throw error
+      }
+      step += 1
+      return step < 2 + BootFile.commitSteps
     }
   }
 
@@ -59,14 +91,23 @@ public nonisolated enum BootFile {
     }
   }
 
-  private static func commit(_ pending: Pending, _ content: [UInt8], over path: String) throws(FileError) {
-    try DurableFile.create(pending.temporary, content, mode: 0o600, isExclusive: false)
-    try DurableFile.synchronizeDirectory(of: path)
-    guard rename(pending.temporary, path) == 0 else { throw FileError("Cannot rename to", path) }
-    try DurableFile.synchronize(path)
-    try DurableFile.synchronizeDirectory(of: path)
-    unlink(pending.checksummed)
-    try DurableFile.synchronizeDirectory(of: path)
+  private static let commitSteps = 4
+
+  /// The name of the copy need not reach the disk by itself: until the last step the checksummed file stands for it.
+  /// The renamed file has to: its size and place are in its entry of the directory.
+  private static func commit(
+    _ pending: Pending, _ content: [UInt8], over path: String, step: Int
+  ) throws(FileError) {
+    switch step {
+    case 0: try DurableFile.create(pending.temporary, content, mode: 0o600, isExclusive: false)
+    case 1:
+      guard rename(pending.temporary, path) == 0 else { throw FileError("Cannot rename to", path) }
+      try DurableFile.synchronize(path)
+    case 2: try DurableFile.synchronizeDirectory(of: path)
+    default:
+      unlink(pending.checksummed)
+      try DurableFile.synchronizeDirectory(of: path)
+    }
   }
 
   /// - Returns: the content of an interrupted write that was complete, nil when there was none. It is
@@ -81,7 +122,11 @@ public nonisolated enum BootFile {
         MD5.hexadecimal(content) == sum.lowercased()
       {
         recovered = content
-        try? commit(pending, content, over: path)
+        do throws(FileError) {
+          for step in 0..<commitSteps { try commit(pending, content, over: path, step: step) }
+        } catch {
+          // The content is known; the next read tries again.
+        }
       } else {
         unlink(pending.checksummed)
         unlink(pending.temporary)

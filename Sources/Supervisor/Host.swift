@@ -159,7 +159,7 @@ extension Host: @MainActor HostControl {
         // Others may have written while the locks were waited for.
         let change = try hostConfigFiles.change(for: request)
         guard !change.isEmpty else { return }
-        try hostConfigFiles.apply(change)
+        try await hostConfigFiles.apply(change)
         if change.changesProxy { try await proxyServices.restart() }
       }
     } catch let error as UpdateLockError {

@@ -4,6 +4,11 @@ import Testing
 
 @testable import HostConfiguration
 
+private final class Outcome {
+  var isKnown = false
+  var error: String?
+}
+
 @Suite("Files on the boot partition")
 struct BootFileTests {
   let scratch = Scratch()
@@ -50,6 +55,50 @@ struct BootFileTests {
     try BootFile.write(Array("one".utf8), to: path)
     try BootFile.write(Array("two".utf8), to: path)
     #expect(try read() == "two")
+    #expect(scratch.names == ["config.json"])
+  }
+
+  /// What another task sees of a write in turns: at each turn the old or the new content, whole.
+  @Test("a write in turns lets others go on between its steps")
+  func turns() async throws {
+    LoopDriver.start()
+    try BootFile.write(Array("old".utf8), to: path)
+    let path = path
+    let outcome = Outcome()
+    let write = Task {
+      try? await BootFile.writeInTurns(Array("new".utf8), to: path)
+      outcome.isKnown = true
+    }
+    var endings: Set<[String]> = []
+    var texts: Set<String> = []
+    while !outcome.isKnown {
+      endings.insert(scratch.names.map { String($0.split(separator: ".").last ?? "") })
+      texts.insert(text(of: path))
+      await Task.yield()
+    }
+    await write.value
+    #expect(endings.contains(["md5sum", "json"]))
+    #expect(texts.isSubset(of: ["old", "new"]))
+    #expect(try read() == "new")
+    #expect(scratch.names == ["config.json"])
+  }
+
+  @Test("a read between the steps of a write finishes it, and the write ends well")
+  func readDuringTurns() async throws {
+    LoopDriver.start()
+    try BootFile.write(Array("old".utf8), to: path)
+    let path = path
+    let outcome = Outcome()
+    let write = Task {
+      do { try await BootFile.writeInTurns(Array("new".utf8), to: path) } catch { outcome.error = "\(error)" }
+      outcome.isKnown = true
+    }
+    while scratch.names.count < 2, !outcome.isKnown { await Task.yield() }
+    #expect(!outcome.isKnown)
+    #expect(try read() == "new")
+    await write.value
+    #expect(outcome.error == nil)
+    #expect(try read() == "new")
     #expect(scratch.names == ["config.json"])
   }
 

@@ -119,4 +119,60 @@ private final class Lights {
     #expect(lights.trigger("led0").contains("[heartbeat]"))
     off.stop()
   }
+
+  @Test func aLightThatGoesAwayWhileItBlinksIsLeftForAnother() async {
+    let lights = Lights()
+    lights.add("led0")
+    lights.add("green:status")
+    let player = lights.player(names: ["led0", "green:status"])
+    player.identify()
+    #expect(lights.trigger("led0") == "none")
+    #expect(lights.trigger("green:status").contains("[heartbeat]"))
+    for name in ["brightness", "trigger", "max_brightness"] { unlink(lights.scratch.file("led0/\(name)")) }
+    #expect(await eventually { text(of: lights.brightness("green:status")) == "255" })
+    #expect(lights.trigger("green:status") == "none")
+    player.stop()
+    #expect(lights.trigger("green:status") == "heartbeat")
+    #expect(text(of: lights.brightness("green:status")) == "7")
+    #expect(Scratch.names(in: lights.scratch.file("led0")).isEmpty)
+  }
+
+  @Test func theOnlyLightMayGoAwayWhileItBlinks() async {
+    let lights = Lights()
+    lights.add("led0")
+    let player = lights.player(names: ["led0"])
+    player.identify()
+    for name in ["brightness", "trigger", "max_brightness"] { unlink(lights.scratch.file("led0/\(name)")) }
+    // It is forgotten, and what it did with it.
+    #expect(await eventually { !lights.scratch.names.contains("state") })
+    #expect(player.isPlaying)
+    player.stop()
+    #expect(Scratch.names(in: lights.scratch.file("led0")).isEmpty)
+  }
+
+  @Test func aLightWithoutTriggersBlinksAndGetsItsBrightnessBack() async {
+    let lights = Lights()
+    lights.add("led0", trigger: nil)
+    let player = lights.player(names: ["led0"])
+    player.identify()
+    #expect(text(of: lights.brightness("led0")) == "255")
+    #expect(await eventually { text(of: lights.brightness("led0")) == "0" })
+    player.stop()
+    #expect(text(of: lights.brightness("led0")) == "7")
+    #expect(!lights.scratch.names.contains("led0/trigger"))
+  }
+
+  @Test func aLightWhoseBrightnessCannotBeWrittenIsNotChosen() {
+    let lights = Lights()
+    for name in ["led0", "ACT", "x:status"] { lights.add(name) }
+    // Also for root: a directory takes no text, and a file that is not there neither.
+    unlink(lights.brightness("led0"))
+    unlink(lights.brightness("ACT"))
+    let player = lights.player(names: ["led0", "ACT", "x:status"])
+    player.identify()
+    #expect(lights.trigger("x:status") == "none")
+    for name in ["led0", "ACT"] { #expect(lights.trigger(name).contains("[heartbeat]")) }
+    player.stop()
+    #expect(lights.trigger("x:status") == "heartbeat")
+  }
 }

@@ -68,7 +68,7 @@ public final class ConfigFSBackEnd: BootBackEnd {
     guard options != current else { return }
     var members = try members()
     members["ssdt"] = JSON(options["ssdt"]?.list ?? [])
-    try BootText.write(JSON.object(members).serialized(), over: old, to: path)
+    try await BootText.write(JSON.object(members).serialized(), over: old, to: path)
   }
 
   /// Loads the tables, once after start.

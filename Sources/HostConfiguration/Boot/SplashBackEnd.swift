@@ -79,11 +79,11 @@ public final class SplashBackEnd: BootBackEnd {
     guard try read() != options else { return }
     do throws(FileError) {
       if let text = options[Self.optionName]?.list.first, let image = Self.image(of: text) {
-        keepOriginal()
+        await keepOriginal()
         try DurableFile.makeDirectories(for: live)
-        try BootFile.write(image, to: live)
+        try await BootFile.writeInTurns(image, to: live)
       } else {
-        try BootFile.write(try BootFile.read(original), to: live)
+        try await BootFile.writeInTurns(try BootFile.read(original), to: live)
       }
     } catch {
       throw BootError(error.message)
@@ -93,12 +93,12 @@ public final class SplashBackEnd: BootBackEnd {
   public func prepare() async {
     guard !hasPrepared else { return }
     hasPrepared = true
-    keepOriginal()
+    await keepOriginal()
   }
 
-  private func keepOriginal() {
+  private func keepOriginal() async {
     guard access(original, F_OK) != 0, access(live, F_OK) == 0 else { return }
-    do throws(FileError) { try BootFile.write(try BootFile.read(live), to: original) } catch {
+    do throws(FileError) { try await BootFile.writeInTurns(try BootFile.read(live), to: original) } catch {
       logger.warning("Could not initialise splash image backend: \(error)")
     }
   }

@@ -82,7 +82,7 @@ public final class ConfigTextBackEnd: BootBackEnd {
 
   public func write(_ options: BootOptions) async throws(BootError) {
     let text = try BootText.read(path) ?? ""
-    try BootText.write(ConfigText(parsing: text).setting(options).text, over: text, to: path)
+    try await BootText.write(ConfigText(parsing: text).setting(options).text, over: text, to: path)
   }
 }
 
@@ -125,7 +125,7 @@ public final class ExtlinuxBackEnd: BootBackEnd {
 
   public func write(_ options: BootOptions) async throws(BootError) {
     let file = try file()
-    try BootText.write(try file.setting(options).text, over: file.text, to: path)
+    try await BootText.write(try file.setting(options).text, over: file.text, to: path)
   }
 }
 
@@ -172,7 +172,7 @@ public final class ExtraUEnvBackEnd: BootBackEnd {
 
   public func write(_ options: BootOptions) async throws(BootError) {
     let file = try file()
-    try BootText.write(file.setting(options).text, over: file.text, to: path)
+    try await BootText.write(file.setting(options).text, over: file.text, to: path)
   }
 }
 
@@ -213,9 +213,9 @@ nonisolated enum BootText {
     }
   }
 
-  static func write(_ text: String, over old: String, to path: String) throws(BootError) {
+  static func write(_ text: String, over old: String, to path: String) async throws(BootError) {
     guard text != old else { return }
-    do throws(FileError) { try BootFile.write(Array(text.utf8), to: path) } catch {
+    do throws(FileError) { try await BootFile.writeInTurns(Array(text.utf8), to: path) } catch {
       throw BootError("Write failed with error: \(error.message)")
     }
   }

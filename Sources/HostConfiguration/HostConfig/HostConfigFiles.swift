@@ -108,25 +108,25 @@ public final class HostConfigFiles {
   /// Writes hostname and files; the caller holds the update locks.
   ///
   /// - Throws: with a text for the caller of the API. What was written before stays.
-  public func apply(_ change: Change) throws(HostConfigError) {
+  public func apply(_ change: Change) async throws(HostConfigError) {
     if let hostname = change.hostname {
       do throws(SettingError) { try settings.set([.hostname: .string(hostname)]) } catch {
         throw HostConfigError(error.description)
       }
     }
     do throws(FileError) {
-      if let noProxy = change.noProxy { try apply(noProxy, to: paths.noProxy) }
-      if let redsocks = change.redsocks { try apply(redsocks, to: paths.redsocks) }
+      if let noProxy = change.noProxy { try await apply(noProxy, to: paths.noProxy) }
+      if let redsocks = change.redsocks { try await apply(redsocks, to: paths.redsocks) }
     } catch {
       throw HostConfigError(error.message)
     }
   }
 
-  private func apply(_ change: Change.FileChange, to path: String) throws(FileError) {
+  private func apply(_ change: Change.FileChange, to path: String) async throws(FileError) {
     switch change {
     case .write(let text):
       try DurableFile.makeDirectories(for: path)
-      try BootFile.write(Array(text.utf8), to: path)
+      try await BootFile.writeInTurns(Array(text.utf8), to: path)
     case .delete:
       guard unlink(path) == 0 || errno == ENOENT else {
         throw FileError(errno, "Cannot delete \(path): \(String(cString: strerror(errno)))", path: path)
