@@ -228,7 +228,7 @@ class ContainerLines(LineTest):
         agent, device, container = self.start()
         self.write(container, "first", 10)
         self.wait_for_all(device, "first", 10)
-        delay, server.LOG_REFUSAL_DELAY = server.LOG_REFUSAL_DELAY, 8
+        delay, server.LOG_REFUSAL_DELAY = server.LOG_REFUSAL_DELAY, 20
         self.addCleanup(setattr, server, "LOG_REFUSAL_DELAY", delay)
         fault = self.stand_in.faults.add(endpoint="log-stream", count=1, log="late-401")
         for each in self.stand_in.servers:
