@@ -9,9 +9,9 @@ import Logging
 /// Nothing is held for a connection that is not there but `LogQueue`'s few lines: the source of service
 /// lines waits in `send(_:)`, so that its backlog stays in the journal. It hears of a position when the
 /// cloud's system has acknowledged the bytes up to it, and is sent back to the last one when a connection
-/// dies, or further when the cloud's system was there and its program took nothing for a while. What the cloud's system has acknowledged and
-/// its program not read is lost when the connection dies otherwise, as the protocol has no acknowledgement
-/// of its own.
+/// dies, or further when the cloud's system was there and its program took nothing for a while. What the
+/// cloud's system has acknowledged and its program not read is lost when the connection dies otherwise, as
+/// the protocol has no acknowledgement of its own.
 public final class LogStream {
   private let client: CloudClient
   private let http: HTTPClient
