@@ -3,7 +3,8 @@
 While the tests run, `secret` takes each key, password and token that is used, and `produced` takes what the agents have
 answered to anybody and sent to their clouds. At the end `Findings` looks for every secret, plain and in Base64, in that,
 in all files that the agents have left (their logs, what they keep for the next start), in the journal, and in the logs of the
-engine and the registries. A finding names file, line and secret, and not the secret's value.
+engine and the registries. A finding names file, line and secret, and not the secret's value; `around` shows what stands
+around it.
 """
 
 import base64
@@ -16,17 +17,21 @@ import subprocess
 
 SHORTEST = 8
 # Where a secret belongs: the configuration, the database (also on the disk of a test), former identities, what was
-# last reported, and the proxy.
+# last reported, and the proxy; `.new` is what an agent that was killed had begun to write.
 KEEPERS = re.compile(
-    r"/config\.json(\.[\w-]+)*$|/[\w.-]*\.sqlite(-wal|-shm)?([.-]\w+)*$|/former-identities\.json$|/state-report-cache$"
+    r"/config\.json(\.[\w-]+)*$|/[\w.-]*\.sqlite(-wal|-shm)?([.-]\w+)*$|/former-identities\.json(\.new)?$"
+    r"|/state-report-cache(\.new)?$"
     r"|/redsocks\.conf$|/disk\.img$")
 # Of these, what only an agent makes.
-OWN_KEEPERS = re.compile(r"/config\.json\.last-good$|/former-identities\.json$|/state-report-cache$")
+OWN_KEEPERS = re.compile(r"/config\.json\.last-good$|/former-identities\.json(\.new)?$|/state-report-cache(\.new)?$")
 # Answers whose purpose is a secret (chapters of the API and of the host): a new key, and the proxy as it is configured.
 HAND_OUT = (("POST", "/v1/regenerate-api-key"), ("GET", "/v1/device/host-config"))
 # Fields of requests to the cloud whose purpose is a key (chapter of the cloud 1.4, 3.1).
 REPORTED = re.compile(rb'"(?:api_secret|api_key|apiKey)" ?: ?"[^"]*"')
 ENVIRONMENT_KEY = re.compile(r'"(?:BALENA|RESIN)(?:_SUPERVISOR)?_API_KEY=([^"]+)"')
+
+AROUND = 100
+WRITER = ("SYSLOG_IDENTIFIER", "CONTAINER_NAME", "_COMM", "_PID", "__REALTIME_TIMESTAMP")
 
 _secrets = {}
 _seen = set()
@@ -132,6 +137,7 @@ class Findings:
         self.secrets = len(secrets)
         self.size = 0
         self.lines = []
+        self.around = {}
         if not secrets:
             return
         if journal:
@@ -163,6 +169,24 @@ class Findings:
                 found = f"{os.path.relpath(place, directory)}:{number}: {self.names.get(form, 'a secret')}"
                 if found not in self.lines:
                     self.lines.append(found)
+                    self.around[found] = self._around(place, int(number), form)
+
+    def _around(self, place, number, form):
+        """What stands around a finding, and of an entry of the journal who wrote it; without any secret."""
+        with open(place, "rb") as file:
+            line = next((line for index, line in enumerate(file, 1) if index == number), b"")
+        text = line.decode(errors="replace")
+        start = max(text.find(form), 0)
+        shown = text[max(start - AROUND, 0):start + len(form) + AROUND].rstrip("\n")
+        try:
+            entry = json.loads(text)
+            writer = {name: entry[name] for name in WRITER if name in entry}
+            shown = f"{writer} {shown}" if writer else shown
+        except (ValueError, TypeError):
+            pass
+        for other in sorted(self.names, key=len, reverse=True):
+            shown = shown.replace(other, "***")
+        return shown
 
     @classmethod
     def _files(cls, directory):

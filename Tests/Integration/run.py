@@ -121,7 +121,7 @@ def main():
     findings = disclosure.Findings(directory, os.environ.get("SUPERVISOR_TEST_JOURNAL"))
     disclosed = ["disclosure.secrets"] if findings.lines else []
     for line in findings.lines[:100]:
-        print(f"FAIL a secret is disclosed: {line}")
+        print(f"FAIL a secret is disclosed: {line} {findings.around.get(line, '')}")
     print(f"secrets: {findings.secrets} in {findings.size >> 20} MiB: {len(findings.lines)} found", flush=True)
     failed = len(result.failed) + len(disclosed)
     passed = result.testsRun - len({name for name in result.failed if name.startswith("test_")})

@@ -36,6 +36,14 @@ class Search(unittest.TestCase):
             "agents/1-x/log:2: deviceApiKey", "engine/dockerd.log:3: deviceApiKey",
             "produced/answers:2: password of the registry"])
 
+    def test_what_stands_around_a_finding_is_shown_with_its_writer_and_without_the_secret(self):
+        self.write("produced/journal", '{"MESSAGE":"key=%s;","_COMM":"dockerd","CONTAINER_NAME":"main_1"}\n' % KEY)
+        findings = disclosure.Findings(self.directory, secrets=SECRETS)
+        around = findings.around[findings.lines[0]]
+        self.assertIn("key=***;", around)
+        self.assertIn("'CONTAINER_NAME': 'main_1'", around)
+        self.assertNotIn(KEY, around)
+
     def test_a_secret_in_base64_is_found_wherever_it_begins_in_it(self):
         for number, name in enumerate(("", "d", "d_", "d_a:", "d_ab:")):
             text = base64.b64encode(f"{name}{KEY}, and more".encode()).decode()
@@ -44,7 +52,8 @@ class Search(unittest.TestCase):
 
     def test_a_secret_may_be_where_it_belongs_when_nobody_else_can_read_that(self):
         for name in ("boot/config.json", "config.json.last-good", "database.sqlite", "database.sqlite-wal",
-                     "former-identities.json", "host/tmp/balena-supervisor/state-report-cache"):
+                     "former-identities.json", "host/tmp/balena-supervisor/state-report-cache",
+                     "host/tmp/balena-supervisor/state-report-cache.new"):
             self.write(f"agents/1-x/{name}", KEY)
         self.assertEqual(self.found(), [])
         self.write("agents/1-x/former-identities.json", KEY, 0o644)
