@@ -19,7 +19,7 @@ DEVICE_UUID = "0123456789abcdef0123456789abcdef"
 COMMIT, RELEASE = "c0ffee01", 99
 ENDPOINT = "http://127.0.0.1:9"
 DEVICE_KEY = "d" * 32
-GLOBAL_KEY = "a" * 32
+GLOBAL_KEY = "7f3c0d5be1924a868d1b6c40f9e2a735"
 OS_NAME = "balenaOS 6.1.2"
 LOOP = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done"]
 
