@@ -3,6 +3,7 @@
 
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <sys/mount.h>
 
 int csystemd_accept(int listener) {
   return accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -13,6 +14,15 @@ int csystemd_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
 int csystemd_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 
 char *const *csystemd_environment(void) { return environ; }
+
+int csystemd_mount(const char *device, const char *place, const char *type, unsigned long flags) {
+  return mount(device, place, type, flags, NULL);
+}
+
+int csystemd_bind_shared(const char *directory, const char *place) {
+  if (mount(directory, place, NULL, MS_BIND, NULL) != 0) return -1;
+  return mount(NULL, place, NULL, MS_SHARED, NULL);
+}
 
 int csystemd_network_monitor(void) {
   int descriptor = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);

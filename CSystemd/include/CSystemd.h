@@ -99,6 +99,12 @@ char *const *csystemd_environment(void);
 /// memfd_create(2) with MFD_CLOEXEC.
 int csystemd_memory_file(const char *name);
 
+/// mount(2) with flags of its own and without data.
+int csystemd_mount(const char *device, const char *place, const char *type, unsigned long flags);
+
+/// Shows a directory at another place, which mounts below it are shared with (mount(2), MS_BIND and MS_SHARED).
+int csystemd_bind_shared(const char *directory, const char *place);
+
 // MARK: Journal
 
 /// Installs the handler that lets reading go on when a journal file was truncated below its

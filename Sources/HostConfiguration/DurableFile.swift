@@ -73,6 +73,20 @@ public nonisolated enum DurableFile {
     }
   }
 
+  /// Names of what is in a directory, in no order; none when it cannot be read.
+  static func names(in directory: String) -> [String] {
+    guard let listing = opendir(directory) else { return [] }
+    defer { closedir(listing) }
+    var found: [String] = []
+    while let entry = readdir(listing) {
+      let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+        String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+      }
+      if name != ".", name != ".." { found.append(name) }
+    }
+    return found
+  }
+
   /// Creates or replaces a file and brings it to the disk.
   static func create(
     _ path: String, _ content: [UInt8], mode: mode_t, isExclusive: Bool

@@ -25,6 +25,18 @@ public nonisolated struct HostPaths: Sendable, Hashable {
       self.config = config
       self.database = database
     }
+
+    /// Whether an option or a variable says where a partition is; nil asks for the database.
+    public func isChosen(_ partition: HostPartition?, _ environment: [String: String]) -> Bool {
+      let (option, variable) =
+        switch partition {
+        case .boot: (boot, "BOOT_MOUNTPOINT")
+        case .state: (state, "STATE_MOUNTPOINT")
+        case .data: (data, "DATA_MOUNTPOINT")
+        case nil: (database, "DATABASE_PATH")
+        }
+      return option != nil || HostPaths.value(of: variable, in: environment) != nil
+    }
   }
 
   /// The host's root file system as seen from here; `/` when the agent runs on the host itself.

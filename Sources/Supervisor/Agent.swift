@@ -12,6 +12,7 @@ import Logging
 import Logs
 import Model
 import StateEngine
+import SystemBus
 
 /// The agent: builds the parts, starts them in order, and ends the process.
 ///
@@ -69,12 +70,34 @@ public final class Agent {
     LogDestination.detect().bootstrap(level: level)
     let logger = Logger(label: "supervisor")
     do {
+      try await mountPartitions(options, environment, logger)
       let agent = try Agent(options: options, environment: environment, logger: logger)
       try await agent.start(environment: environment)
       return await agent.waitForEnd()
     } catch {
       logger.critical("\(error)")
       return failureStatus
+    }
+  }
+
+  /// Before anything is looked for: the places of the partitions decide where the agent's files are.
+  private static func mountPartitions(
+    _ options: AgentOptions, _ environment: [String: String], _ logger: Logger
+  ) async throws(FileError) {
+    let paths = HostPaths(options.paths, environment: environment)
+    let isTest = HostPaths.value(of: "TEST", in: environment) == "1"
+    let mounts = PartitionMounts(hostRoot: paths.hostRoot, isTest: isTest, logger: logger) { partition in
+      options.paths.isChosen(partition, environment)
+    }
+    guard !mounts.isEmpty else { return }
+    let bus = SystemBus(address: options.dbusAddress ?? paths.systemBusAddress, logger: logger)
+    defer { bus.close() }
+    let systemd = SystemdManager(bus: bus, logger: logger)
+    try await mounts.make { unit in
+      do throws(BusError) { return try await systemd.mountedDevice(unit) } catch {
+        logger.debug("\(unit): \(error.message)")
+        return nil
+      }
     }
   }
 
