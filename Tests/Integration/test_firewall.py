@@ -7,7 +7,7 @@ import sys
 import threading
 
 from cloud import CloudTest, service
-from harness import free_port, run, wait_until
+from harness import COMMAND, free_port, run, wait_until
 
 # Prints what becomes of a connection, or of a datagram that is sent until there is an answer or a refusal.
 CONNECT = """
@@ -186,3 +186,39 @@ class Firewall(CloudTest):
         own = ("-A INPUT -j BALENA-FIREWALL", "-A DOCKER-USER -j BALENA-SUPERVISOR")
         now = [line for line in self.rules("FOREIGN", "INPUT", "FORWARD", "DOCKER", "DOCKER-USER") if line not in own]
         self.assertEqual([line for line in foreign if line not in now], [])
+
+    def test_auto_is_on_for_services_of_the_host_network_from_the_target_that_has_them_and_from_the_start(self):
+        self.addCleanup(self.clean)
+        plain = {"main": service()}
+        on_host = {"main": service(composition={"command": COMMAND, "restart": "always", "network_mode": "host"})}
+        self.fleet.config["RESIN_HOST_FIREWALL_MODE"] = "auto"
+        self.cloud.add_release(self.fleet, on_host)
+        port = free_port()
+        agent = self.managed_agent(start=False, listenPort=port)
+        agent.port = port
+        self.stand_in.device_address = ("127.0.0.1", port)
+
+        def is_on():
+            lines = self.rules("BALENA-FIREWALL")
+            return lines and "-A BALENA-FIREWALL -j RETURN" not in lines
+
+        def is_off():
+            return "-A BALENA-FIREWALL -j RETURN" in self.rules("BALENA-FIREWALL")
+
+        agent.start(listen=None)
+        wait_until(is_on, "on with the first target")
+        self.wait_for_containers(agent, "main")
+        agent.kill()
+        self.clean()
+        # No target comes any more, and no engine tells of images.
+        self.stand_in.stop()
+        agent.start(listen=None, engine=f"unix://{agent.path('no-engine')}")
+        wait_until(is_on, "on with what is stored")
+        agent.kill()
+        self.clean()
+        self.stand_in.start()
+        agent.start(listen=None)
+        self.cloud.add_release(self.fleet, plain)
+        wait_until(is_off, "off with the target that has none")
+        self.cloud.add_release(self.fleet, on_host)
+        wait_until(is_on, "on again")
