@@ -71,3 +71,14 @@ nonisolated extension Composition {
     }
   }
 }
+
+nonisolated extension TargetApp {
+  /// Whether a service of the release runs on the host's network.
+  public var usesHostNetwork: Bool {
+    (release?.services ?? []).contains { service in
+      var composition = Composition(service.composition, serviceName: service.name)
+      if case .plain("host") = composition.networkMode() { return true }
+      return false
+    }
+  }
+}

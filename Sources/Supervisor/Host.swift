@@ -30,6 +30,7 @@ final class Host {
   private let paths: HostPaths
   private let facts: HostFacts
   private let settings: Settings
+  private let store: Store
   private let logger = Logger(label: "host")
 
   init(
@@ -44,6 +45,7 @@ final class Host {
     self.paths = paths
     self.facts = facts
     self.settings = settings
+    self.store = store
     bus = SystemBus(address: busAddress, logger: logger)
     systemd = SystemdManager(bus: bus, logger: logger)
     login = LoginManager(bus: bus, systemd: systemd)
@@ -62,7 +64,7 @@ final class Host {
           logger.error("Cannot schedule a reboot: \(error)")
         }
       }, wake: { hooks.wake() })
-    firewall = Firewall(logger: logger)
+    firewall = Firewall(logger: logger) { report(.firewallError, $0) }
     discovery = HostDiscovery(systemd: systemd, logger: logger)
   }
 
@@ -81,9 +83,10 @@ final class Host {
     applyFirewall()
     if ownsHost { discovery.set(settings.bool(.hostDiscoverability)) }
     settings.onChange(of: [.initialConfigReported]) { [weak self] _ in self?.configurator.noteReported() }
-    settings.onChange(of: [.firewallMode, .localMode, .hostDiscoverability]) { [weak self] change in
+    let watched: Set<SettingKey> = [.firewallMode, .localMode, .apiEndpoint, .hostDiscoverability]
+    settings.onChange(of: watched) { [weak self] change in
       guard let self else { return }
-      if change[.firewallMode] != nil || change[.localMode] != nil { applyFirewall() }
+      if change.keys.contains(where: { $0 != .hostDiscoverability }) { applyFirewall() }
       if self.ownsHost, change[.hostDiscoverability] != nil {
         discovery.set(settings.bool(.hostDiscoverability))
       }
@@ -101,15 +104,31 @@ final class Host {
   /// After a change of the mode, of local mode, or of the target.
   func applyFirewall() {
     guard ownsHost else { return }
-    let usesHostNetwork = (engine?.targetApps ?? []).flatMap(\.services).contains {
-      $0.config.networkMode == "host"
-    }
+    let mode = Firewall.mode(settings.string(.firewallMode), logger: logger)
     let rules = FirewallRules(
-      mode: Firewall.mode(settings.string(.firewallMode), logger: logger), port: settings.int(.listenPort),
+      mode: mode, port: settings.int(.listenPort),
       portOverride: settings.int(.listenPortOverride) == 0 ? nil : settings.int(.listenPortOverride),
       isLocalMode: settings.isUnmanaged || settings.bool(.localMode),
-      usesHostNetwork: usesHostNetwork)
-    Task { await firewall.apply(rules) }
+      usesHostNetwork: mode == .auto && usesHostNetwork)
+    firewall.apply(rules)
+  }
+
+  /// How long the API waits for the rules that guard its port, while others hold the tables or the tools hang.
+  private static let firewallPatience = Duration.seconds(10)
+
+  /// Returns when the API's port is guarded on all addresses, or cannot be.
+  func firewallStands() async {
+    if ownsHost { await firewall.firstTry(within: Self.firewallPatience) }
+  }
+
+  /// Of the target as it is stored: what is mapped of it comes later, and only while the engine answers.
+  private var usesHostNetwork: Bool {
+    do throws(DatabaseError) {
+      return try store.targets.targetApps(source: settings.targetSource).contains(where: \.usesHostNetwork)
+    } catch {
+      logger.error("Cannot read the target state: \(error)")
+      return false
+    }
   }
 
   /// What must not stay as the agent has it now.

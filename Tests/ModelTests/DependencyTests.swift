@@ -38,4 +38,22 @@ import Testing
     shown["State"] = ["Status": "exited", "Running": false, "ExitCode": 3]
     #expect(try Service(inspecting: .object(shown)).container?.exitCode == 3)
   }
+
+  @Test(
+    arguments: [
+      (["network_mode": "host"], true), (["networkMode": "host"], true), (["network_mode": "bridge"], false),
+      (["network_mode": "service:other"], false), (["networks": ["host"]], false), ([:], false),
+    ] as [(JSONObject, Bool)])
+  func `an app is on the host's network when one of its services says so`(
+    composition: JSONObject, isExpected: Bool
+  ) {
+    let services = [JSONObject(), composition].enumerated().map { number, composition in
+      TargetService(
+        name: "s\(number)", serviceId: number, imageId: number, image: "x", composition: composition)
+    }
+    let release = TargetRelease(commit: "c", id: 1, services: services)
+    let app = TargetApp(appId: 1, uuid: "u", name: "n", source: "local", release: release)
+    #expect(app.usesHostNetwork == isExpected)
+    #expect(TargetApp(reading: app.stored).usesHostNetwork == isExpected)
+  }
 }
