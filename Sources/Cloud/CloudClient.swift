@@ -71,6 +71,10 @@ public final class CloudClient {
   var base: String { settings.effectiveApiEndpoint }
   /// Base of the calls that it does not.
   var endpoint: String { settings.string(.apiEndpoint) ?? "" }
+  /// Whom reports are made to now.
+  var audience: ReportAudience {
+    ReportAudience(endpoint: base, uuid: uuid, deviceId: settings.int(.deviceId))
+  }
   var requestTimeout: Duration { .milliseconds(max(Int64(settings.int(.apiRequestTimeout)), 1000)) }
   /// No back-off waits longer.
   var pollInterval: Duration { .milliseconds(max(Int64(settings.int(.appUpdatePollInterval)), 1000)) }

@@ -39,7 +39,7 @@ public final class CloudLink {
     self.logger = logger
     poller = TargetPoller(client, store: store, host: host, logger: logger)
     reporter = StateReporter(client, host: host, logger: logger)
-    tagReporter = TagReporter(client, logger: logger)
+    tagReporter = TagReporter(client, store: store, logger: logger)
     provisioner = Provisioner(client, host: host, logger: logger)
     logs = LogStream(client, http: http, logger: logger)
     connectivity = ConnectivityCheck(settings: settings, http: http, logger: logger)

@@ -16,7 +16,7 @@ final class StateReporter {
   private var refusals = ReportRefusals()
   private var accepted = JSONObject()
   /// Whom `accepted` was reported to.
-  private var audience: [String] = []
+  private var audience: ReportAudience?
   private var hasChanged = true
   private var isProblemKnown = false
   private var knownRefusal: String?
@@ -65,7 +65,7 @@ final class StateReporter {
   // MARK: One report
 
   private func report() async {
-    let audience = [client.base, client.uuid]
+    let audience = client.audience
     if audience != self.audience {
       accepted = [:]
       self.audience = audience
@@ -88,7 +88,7 @@ final class StateReporter {
     do throws(CloudFailure) {
       _ = try await client.succeed(
         "PATCH", CloudAddress.resolve("/device/v3/state", on: client.base), key: client.deviceKey,
-        body: .object([audience[1]: .object(fields)]))
+        body: .object([audience.uuid: .object(fields)]))
       succeeded(wanted: wanted, current: current)
     } catch {
       await failed(error)
@@ -159,19 +159,20 @@ final class StateReporter {
   // MARK: Cache
 
   private func loadCache() {
-    audience = [client.base, client.uuid]
-    guard let bytes = try? DurableFile.read(host.reportCachePath), let cache = try? JSON(parsing: bytes),
-      cache["endpoint"]?.stringValue == audience[0], let state = cache[audience[1]]?.objectValue,
-      !ReportDifference.metrics.contains(where: { state[$0] == .some(.null) })
-    else { return }
-    accepted = state
+    let audience = client.audience
+    self.audience = audience
+    accepted = [:]
+    guard let bytes = try? DurableFile.read(host.reportCachePath) else { return }
+    guard let cache = ReportCache(parsing: bytes, for: audience) else { return }
+    accepted = cache.accepted
   }
 
   private func saveCache() {
-    let cache: JSON = .object(["endpoint": .string(audience[0]), audience[1]: .object(accepted)])
+    guard let audience else { return }
+    let cache = ReportCache(audience: audience, accepted: accepted)
     do throws(FileError) {
       try DurableFile.makeDirectories(for: host.reportCachePath)
-      try DurableFile.write(cache.bytes(), to: host.reportCachePath)
+      try DurableFile.write(cache.bytes, to: host.reportCachePath)
     } catch {
       logger.debug("The last report is not kept: \(error)")
     }

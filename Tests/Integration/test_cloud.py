@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import time
 
-from cloud import CloudTest, service, token_registry
+from cloud import POLL, PROVISIONING_KEY, CloudTest, StandIn, service, token_registry
 from engine_gate import EngineGate
 from harness import COMMAND, IMAGE, OTHER_IMAGE, ROOT, app, required, run, wait_until
 from harness import service as local_service
@@ -555,4 +555,29 @@ class Membership(CloudTest):
         self.assertEqual(agent.post_target(app(local_service("bench"))).status, 200)
         wait_until(lambda: "bench" in self.engine.service_containers(1), "a local app runs")
         self.assertEqual(len(self.stand_in.seen("state-get")), seen)
+        self.assertEqual((agent.process.pid, agent.process.poll()), (process, None))
+
+    def test_a_device_that_joins_another_cloud_tells_it_everything(self):
+        other = StandIn(os.path.join(self.cloud_directory, "other"), poll_floor=POLL)
+        self.addCleanup(other.stop)
+        fleet = other.cloud.add_fleet("other", provisioning_key=PROVISIONING_KEY)
+        agent, device = self.provisioned_agent()
+        wait_until(lambda: device.state.get("api_secret"), "the first cloud knows the key")
+        reply = agent.request("PATCH", f"/v2/device/tags?apikey={device.state['api_secret']}", {"one": "1"})
+        self.assertEqual(reply.status, 202, reply.text)
+        wait_until(lambda: "one" in device.tags, "the first cloud has the tag")
+        process = agent.process.pid
+        config = self.config_of(agent)
+        for name in ("deviceId", "registered_at", "deviceApiKey"):
+            config.pop(name, None)
+        self.write(agent, {
+            **config, "apiEndpoint": other.url, "apiKey": PROVISIONING_KEY, "applicationId": fleet.id,
+            "balenaRootCA": other.root_base64})
+        there = wait_until(lambda: other.cloud.devices.get(config["uuid"]), "the other cloud knows the device")
+        wait_until(lambda: there.state.get("api_secret"), "the other cloud knows the key")
+        for name in ("api_port", "supervisor_version", "os_version", "os_variant", "status", "mac_address"):
+            self.assertEqual(there.state.get(name), device.state.get(name), name)
+        reply = agent.request("PATCH", f"/v2/device/tags?apikey={there.state['api_secret']}", {"one": "1"})
+        self.assertEqual(reply.status, 202, reply.text)
+        wait_until(lambda: "one" in there.tags, "the other cloud has the tag")
         self.assertEqual((agent.process.pid, agent.process.poll()), (process, None))
