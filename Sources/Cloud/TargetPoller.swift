@@ -24,8 +24,9 @@ final class TargetPoller {
   private var rejectedTag: String?
   /// What an attempt that failed was to do.
   private var unserved: Trigger?
-  /// When the attempt that is waited for, or under way, has to be over.
-  private var deadline = MonotonicTime.read() + CloudTimes.exchange * 2
+  /// When the attempt that is waited for, or under way, has to be over; nil while none is to be made, as on
+  /// a device that is not provisioned yet.
+  private var deadline: MonotonicTime?
   private var isProblemKnown = false
 
   /// Called with the configuration of each document, by full name, before it is stored.
@@ -66,6 +67,7 @@ final class TargetPoller {
 
   /// Polls until the task is cancelled.
   func run() async {
+    defer { deadline = nil }
     var random = SystemRandomNumberGenerator()
     schedule.interval = client.pollInterval
     var delay = schedule.first(
@@ -100,7 +102,7 @@ final class TargetPoller {
   }
 
   /// The loop goes round: no attempt is overdue.
-  var isAlive: Bool { MonotonicTime.read() < deadline }
+  func isAlive(at time: MonotonicTime = .read()) -> Bool { deadline.map { time < $0 } ?? true }
 
   // MARK: One poll
 

@@ -1,0 +1,29 @@
+import EventLoop
+import JSON
+import TestSupport
+import Testing
+
+@testable import Cloud
+
+/// Polls of the target state (cloud 2, 9.2).
+struct PollerTests {
+  private let config =
+    #"{"apiEndpoint":"http://127.0.0.1:9","uuid":"ab","deviceApiKey":"key","deviceId":1,"registered_at":1}"#
+
+  private func poller(_ device: CloudFixture) -> TargetPoller {
+    TargetPoller(device.client, store: device.store, host: device, logger: quiet)
+  }
+
+  @Test func aLinkThatIsNotYetToPollNeverHangs() async throws {
+    let device = try CloudFixture(config)
+    let poller = poller(device)
+    #expect(poller.isAlive(at: .read() + .seconds(86_400)))
+    let polling = Task { await poller.run() }
+    let isRunning = await eventually { !poller.isAlive(at: .read() + .seconds(86_400)) }
+    #expect(isRunning)
+    #expect(poller.isAlive())
+    polling.cancel()
+    await polling.value
+    #expect(poller.isAlive(at: .read() + .seconds(86_400)))
+  }
+}
