@@ -15,6 +15,7 @@ struct PollerTests {
   }
 
   @Test func aLinkThatIsNotYetToPollNeverHangs() async throws {
+    LoopDriver.start()
     let device = try CloudFixture(config)
     let poller = poller(device)
     #expect(poller.isAlive(at: .read() + .seconds(86_400)))

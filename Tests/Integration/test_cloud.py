@@ -263,12 +263,24 @@ class Certificates(CloudTest):
     def test_a_root_may_come_from_the_environment_and_a_bad_one_disables_nothing(self):
         path = os.path.join(self.cloud_directory, "extra.pem")
         with open(path, "w", encoding="ascii") as file:
-            file.write("-----BEGIN CERTIFICATE-----\nbroken\n-----END CERTIFICATE-----\n" + self.stand_in.authority.pem)
+            # One that is cut, and one of the right length that is no certificate.
+            for body in ("broken", "MAMCAQE="):
+                file.write(f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+            file.write(self.stand_in.authority.pem)
         agent = self.managed_agent(start=False, balenaRootCA="!!!")
         agent.start(environment={"NODE_EXTRA_CA_CERTS": path})
         self.device(agent)
         self.assertIn("balenaRootCA", agent.log)
+        self.assertEqual(agent.log.count("1 of the extra certificates cannot be read"), 1)
 
+    def test_a_root_that_comes_with_a_change_of_config_json_is_trusted_at_once(self):
+        agent = self.managed_agent(balenaRootCA="")
+        wait_until(lambda: "Device bootstrap failed" in agent.log, "the certificate is refused")
+        config = {**self.config_of(agent), "balenaRootCA": self.stand_in.root_base64}
+        with open(agent.config + ".new", "w", encoding="utf-8") as file:
+            json.dump(config, file)
+        os.rename(agent.config + ".new", agent.config)
+        self.device(agent)
 
     def test_a_clock_at_1970_is_named_and_heals_when_the_time_is_set(self):
         compiler = shutil.which("cc") or shutil.which("clang")
