@@ -17,6 +17,8 @@ nonisolated struct TrustRoots {
   let systemDirectory: String?
   private let systemBundle: String?
   private var certificates: [String] = []
+  /// As they were given last.
+  private var texts: [String] = []
 
   init() {
     self.init(
@@ -33,6 +35,9 @@ nonisolated struct TrustRoots {
   }
 
   mutating func setExtra(_ texts: [String]) -> Int {
+    // What was left out stays so.
+    guard texts != self.texts else { return certificates.count }
+    self.texts = texts
     use(texts.flatMap(Self.certificates))
     return certificates.count
   }
