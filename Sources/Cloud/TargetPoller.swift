@@ -31,6 +31,8 @@ final class TargetPoller {
 
   /// Called with the configuration of each document, by full name, before it is stored.
   var beforeDelivery: (_ config: [String: String]) -> Void = { _ in }
+  /// Asked before each poll: whether the document is to come whole, changed or not.
+  var isWholeWanted: () -> Bool = { false }
   /// Called after each exchange that the cloud has answered in full.
   var onContact: () -> Void = {}
 
@@ -110,7 +112,7 @@ final class TargetPoller {
     let uuid = client.uuid
     let base = client.base
     let url = CloudAddress.resolve("/device/v3/\(uuid)/state", on: base)
-    let tag = rejectedTag ?? storedTag(endpoint: base, uuid: uuid)
+    let tag = isWholeWanted() ? nil : rejectedTag ?? storedTag(endpoint: base, uuid: uuid)
     let answer = try await client.send(
       "GET", url, key: client.deviceKey, headers: tag.map { [("If-None-Match", $0)] } ?? [],
       limit: Self.bodyLimit)
