@@ -170,7 +170,7 @@ final class Provisioner {
       var all = (try? DurableFile.read(path)).flatMap { try? JSON(parsing: $0) }?.arrayValue ?? []
       all.append(former)
       try DurableFile.makeDirectories(for: path)
-      try DurableFile.write(JSON.array(Array(all.suffix(16))).bytes(), to: path)
+      try DurableFile.write(JSON.array(Array(all.suffix(16))).bytes(), to: path, keepsMode: false)
     } catch {
       logger.error("The identity is kept: a copy of it cannot be written to \(path): \(error)")
       return

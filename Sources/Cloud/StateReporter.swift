@@ -1,4 +1,5 @@
 import EventLoop
+import Glibc
 import HTTPClient
 import HostConfiguration
 import JSON
@@ -158,13 +159,17 @@ final class StateReporter {
 
   // MARK: Cache
 
-  private func loadCache() {
+  func loadCache() {
     let audience = client.audience
     self.audience = audience
     accepted = [:]
     guard let bytes = try? DurableFile.read(host.reportCachePath) else { return }
-    guard let cache = ReportCache(parsing: bytes, for: audience) else { return }
-    accepted = cache.accepted
+    if let cache = ReportCache(parsing: bytes, for: audience) {
+      accepted = cache.accepted
+    } else {
+      // It holds a key, and the reference left it for all to read.
+      unlink(host.reportCachePath)
+    }
   }
 
   private func saveCache() {
@@ -172,7 +177,7 @@ final class StateReporter {
     let cache = ReportCache(audience: audience, accepted: accepted)
     do throws(FileError) {
       try DurableFile.makeDirectories(for: host.reportCachePath)
-      try DurableFile.write(cache.bytes, to: host.reportCachePath)
+      try DurableFile.write(cache.bytes, to: host.reportCachePath, keepsMode: false)
     } catch {
       logger.debug("The last report is not kept: \(error)")
     }

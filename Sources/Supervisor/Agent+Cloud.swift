@@ -19,6 +19,7 @@ extension Agent {
       logger.warning("\(count) of the extra certificates cannot be read: they are not used")
     }
     trustExtraRoots(environment)
+    for path in [reportCachePath, formerIdentityPath, paths.configCopy] { DurableFile.secure(path) }
     let cloud = CloudLink(
       settings: settings, store: store, http: .shared, host: self, logger: Logger(label: "cloud")
     ) { [unowned self] in userAgent }

@@ -46,4 +46,18 @@ struct AudienceTests {
     try reporter.set(["one": "1"])
     #expect(reporter.pending == ["one": "1"])
   }
+
+  private func reporter(_ device: CloudFixture) -> StateReporter {
+    StateReporter(device.client, host: device, logger: quiet)
+  }
+
+  @Test func aCacheOfAnotherCloudIsTakenAway() throws {
+    let device = try CloudFixture(config("https://a", id: 1))
+    write(#"{"ab":{"api_secret":"secret"}}"#, to: device.reportCachePath)
+    reporter(device).loadCache()
+    #expect(!device.scratch.names.contains("state-report-cache"))
+    write(ReportCache(audience: first, accepted: ["status": "Idle"]).bytes, to: device.reportCachePath)
+    reporter(device).loadCache()
+    #expect(device.scratch.names.contains("state-report-cache"))
+  }
 }
