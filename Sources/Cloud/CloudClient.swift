@@ -44,6 +44,8 @@ public final class CloudClient {
   private let http: HTTPClient
   private let userAgent: () -> String
   let logger: Logger
+  /// Keys beside those of config.json that the cloud is told.
+  var furtherKeys: () -> [String] = { [] }
   /// The cloud has answered, whatever.
   var onAnswer: () -> Void = {}
   /// There was no way to the cloud, or nothing came back.
@@ -53,6 +55,10 @@ public final class CloudClient {
   static let answerLimit = 1 << 20
   /// Redirections of a GET.
   static let redirectLimit = 10
+  /// Characters of an answer that a person is shown, and bytes in which keys are looked for; keys are a few
+  /// dozen bytes long, so that one at the end of the latter is never shown.
+  private static let shownLimit = 200
+  private static let searchedLimit = 16 * 1024
   /// Before 2024 no certificate of today is valid.
   private static let earliestClock = 1_704_067_200
 
@@ -136,10 +142,11 @@ public final class CloudClient {
 
   /// What a person reads of an answer that was not wanted; bodies of the cloud are short texts.
   func failure(_ answer: CloudAnswer, of call: String) -> CloudFailure {
-    let text = String(decoding: answer.body.prefix(200), as: UTF8.self)
-      .filter { !$0.isNewline && $0.asciiValue ?? 32 >= 32 }
+    // A key that is cut would not be found: the text is cut afterwards.
+    let whole = String(decoding: answer.body.prefix(Self.searchedLimit), as: UTF8.self)
+    let text = redacted(whole).prefix(Self.shownLimit).filter { !$0.isNewline && $0.asciiValue ?? 32 >= 32 }
     var failure = CloudFailure(
-      status: answer.status, "\(call): \(answer.status)\(text.isEmpty ? "" : " \(redacted(text))")")
+      status: answer.status, "\(call): \(answer.status)\(text.isEmpty ? "" : " \(text)")")
     failure.advice = RetryAdvice(
       status: answer.status, retryAfter: answer.headers["Retry-After"], now: Self.wallClock())
     return failure
@@ -148,8 +155,8 @@ public final class CloudClient {
   /// A server that repeats what it was sent must not bring a key into the log.
   private func redacted(_ text: String) -> String {
     var text = text
-    for key in [settings.string(.deviceApiKey), settings.string(.apiKey)] {
-      guard let key, key.count >= 8 else { continue }
+    for key in [settings.string(.deviceApiKey), settings.string(.apiKey)].compactMap({ $0 }) + furtherKeys() {
+      guard key.count >= 8 else { continue }
       text = text.split(separator: key, omittingEmptySubsequences: false).joined(separator: "(hidden)")
     }
     return text

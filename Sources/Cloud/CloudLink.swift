@@ -43,6 +43,9 @@ public final class CloudLink {
     provisioner = Provisioner(client, host: host, logger: logger)
     logs = LogStream(client, http: http, logger: logger)
     connectivity = ConnectivityCheck(settings: settings, http: http, logger: logger)
+    client.furtherKeys = {
+      do throws(DatabaseError) { return [try store.keys.globalKey()] } catch { return [] }
+    }
     client.onAnswer = { [unowned self] in connectivity.confirm() }
     client.onNoAnswer = { [unowned self] in connectivity.suspect() }
     poller.beforeDelivery = { [unowned self] config in firstContact(target: config) }

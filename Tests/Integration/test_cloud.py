@@ -176,6 +176,20 @@ class Faults(CloudTest):
         self.wait_for_report(device, release, "main")
         wait_until(lambda: all(fault.count == 0 for fault in self.stand_in.faults.list), "every fault has been met", seconds=90)
 
+    def test_a_cloud_that_answers_with_what_it_was_told_brings_no_key_into_the_log(self):
+        agent, device = self.provisioned_agent()
+        wait_until(lambda: device.state.get("api_secret"), "the key is reported")
+        reply = agent.request("POST", f"/v1/regenerate-api-key?apikey={device.state['api_secret']}")
+        key = reply.text
+        refused = self.stand_in.faults.add(endpoint="state-patch", status=400, body="echo")
+        polls = self.stand_in.faults.add(endpoint="state-get", status=500, body="echo")
+        wait_until(lambda: refused.hits and polls.hits, "both are answered so")
+        wait_until(lambda: "Device state report failure" in agent.log and "Target state poll failed" in agent.log, "it is said")
+        self.assertIn("(hidden)", agent.log)
+        for secret in (key, self.config_of(agent)["deviceApiKey"]):
+            for length in (len(secret), 12):
+                self.assertNotIn(secret[:length], agent.log)
+
     def test_a_cloud_that_refuses_apps_still_gets_the_rest_and_the_cause_is_said_once(self):
         # The cloud does not count this release as built: reports that name it are refused as a whole.
         release = self.cloud.add_release(self.fleet, {"main": service()}, status="failed")
