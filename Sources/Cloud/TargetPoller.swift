@@ -48,7 +48,6 @@ final class TargetPoller {
 
   /// Bytes of a (decoded) target state; real ones are below 100 KB.
   static let bodyLimit = 8 << 20
-  static let tagKey = "cloudTargetTag"
 
   init(_ client: CloudClient, store: Store, host: any CloudHost, logger: Logger) {
     self.client = client
@@ -159,7 +158,7 @@ final class TargetPoller {
   // MARK: ETag
 
   private func storedTag(endpoint: String, uuid: String) -> String? {
-    guard host.isTargetStored, let text = try? store.settings.text(Self.tagKey),
+    guard host.isTargetStored, let text = try? store.settings.text(TargetStore.tagKey),
       let row = try? JSON(parsing: text), row["endpoint"]?.stringValue == endpoint,
       row["uuid"]?.stringValue == uuid, row["version"]?.stringValue == host.version
     else { return nil }
@@ -168,12 +167,12 @@ final class TargetPoller {
 
   private func keep(tag: String?, endpoint: String, uuid: String) {
     do throws(DatabaseError) {
-      guard let tag else { return try store.settings.remove(Self.tagKey) }
+      guard let tag else { return try store.settings.remove(TargetStore.tagKey) }
       let row: JSON = [
         "tag": .string(tag), "endpoint": .string(endpoint), "uuid": .string(uuid),
         "version": .string(host.version),
       ]
-      try store.settings.set(Self.tagKey, to: row.serialized())
+      try store.settings.set(TargetStore.tagKey, to: row.serialized())
     } catch {
       // The next poll brings the whole document again, which does no harm.
       logger.error("Cannot keep the ETag of the target state: \(error)")
@@ -183,7 +182,7 @@ final class TargetPoller {
   /// What is stored is not the cloud's target any more: the next poll is to bring it whole.
   func forgetTag() {
     rejectedTag = nil
-    do throws(DatabaseError) { try store.settings.remove(Self.tagKey) } catch {
+    do throws(DatabaseError) { try store.settings.remove(TargetStore.tagKey) } catch {
       logger.error("Cannot forget the ETag of the target state: \(error)")
     }
   }
