@@ -12,8 +12,6 @@ public nonisolated struct CloudFailure: Error, Sendable, CustomStringConvertible
   /// One line for a person; names the peer and holds no key.
   public var message: String
   public var advice = RetryAdvice()
-  /// The device's clock is at a time when no certificate can be valid.
-  public var isClockWrong = false
 
   public init(status: Int? = nil, _ message: String) {
     self.status = status
@@ -147,9 +145,12 @@ public final class CloudClient {
     let text = redacted(whole).prefix(Self.shownLimit).filter { !$0.isNewline && $0.asciiValue ?? 32 >= 32 }
     var failure = CloudFailure(
       status: answer.status, "\(call): \(answer.status)\(text.isEmpty ? "" : " \(text)")")
-    failure.advice = RetryAdvice(
-      status: answer.status, retryAfter: answer.headers["Retry-After"], now: Self.wallClock())
+    failure.advice = Self.advice(answer.status, answer.headers)
     return failure
+  }
+
+  static func advice(_ status: Int, _ headers: HeaderFields) -> RetryAdvice {
+    RetryAdvice(status: status, retryAfter: headers["Retry-After"], now: wallClock())
   }
 
   /// A server that repeats what it was sent must not bring a key into the log.
@@ -165,7 +166,7 @@ public final class CloudClient {
   static func failure(_ error: ClientError) -> CloudFailure {
     var failure = CloudFailure(error.message)
     if error.kind == .tls, wallClock() < earliestClock {
-      failure.isClockWrong = true
+      failure.advice.isClockWrong = true
       failure.message +=
         "; the device's clock stands before 2024 (\(wallClock()) s since 1970), when no certificate of today is valid: it is tried again until the time is set"
     }

@@ -90,7 +90,9 @@ public final class CloudLink {
   public var timeSinceContact: Duration? { lastContact.map { .read() - $0 } }
 
   /// Nothing of the link hangs. The network does not count.
-  public var isAlive: Bool { client.settings.isUnmanaged || !client.settings.isProvisioned || poller.isAlive() }
+  public var isAlive: Bool {
+    client.settings.isUnmanaged || !client.settings.isProvisioned || poller.isAlive()
+  }
 
   // MARK: Life
 

@@ -39,7 +39,8 @@ struct FirstContact {
       }
       let configuration = host.currentConfiguration
       let note: JSON = [
-        "endpoint": .string(client.endpoint), "uuid": .string(client.uuid), "configuration": JSON(configuration),
+        "endpoint": .string(client.endpoint), "uuid": .string(client.uuid),
+        "configuration": JSON(configuration),
       ]
       try store.settings.set(Self.noteKey, to: note.serialized())
       return configuration

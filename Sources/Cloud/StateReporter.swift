@@ -132,7 +132,7 @@ final class StateReporter {
     }
     var random = SystemRandomNumberGenerator()
     backOff.limit = client.pollInterval
-    let delay = failure.isClockWrong ? CloudTimes.firstRetry : backOff.fail(failure.advice, using: &random)
+    let delay = backOff.fail(failure.advice, using: &random)
     logger.error("Device state report failure! \(failure)")
     logger.info("Retrying device state report in \(delay.seconds) seconds")
     // Changes do not shorten the back-off; the report that follows has them.

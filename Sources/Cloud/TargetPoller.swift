@@ -94,7 +94,7 @@ final class TargetPoller {
         if isProblemKnown { logger.notice("The cloud answers target state polls again") }
         isProblemKnown = false
       } catch {
-        delay = error.isClockWrong ? CloudTimes.firstRetry : schedule.fail(error.advice, using: &random)
+        delay = schedule.fail(error.advice, using: &random)
         isProblemKnown = true
         unserved = asked
         logger.error("Target state poll failed: \(error); next try in \(delay.seconds) s")
