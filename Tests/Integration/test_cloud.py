@@ -290,10 +290,7 @@ class Certificates(CloudTest):
     def test_a_root_that_comes_with_a_change_of_config_json_is_trusted_at_once(self):
         agent = self.managed_agent(balenaRootCA="")
         wait_until(lambda: "Device bootstrap failed" in agent.log, "the certificate is refused")
-        config = {**self.config_of(agent), "balenaRootCA": self.stand_in.root_base64}
-        with open(agent.config + ".new", "w", encoding="utf-8") as file:
-            json.dump(config, file)
-        os.rename(agent.config + ".new", agent.config)
+        self.write_config(agent, {**self.config_of(agent), "balenaRootCA": self.stand_in.root_base64})
         self.device(agent)
 
     def test_a_clock_at_1970_is_named_and_heals_when_the_time_is_set(self):
@@ -496,6 +493,20 @@ class LocalMode(CloudTest):
         containers = {name[1:] for row in self.engine.get("/containers/json?all=1") for name in row["Names"]}
         return volumes & networks & containers, volumes | networks | containers
 
+    def test_a_device_that_leaves_its_fleet_in_local_mode_keeps_what_its_owner_makes(self):
+        agent, device = self.provisioned_agent()
+        device.config["RESIN_SUPERVISOR_LOCAL_MODE"] = "1"
+        wait_until(lambda: self.snapshot(agent), "what there is is noted")
+        former = self.config_of(agent)
+        self.write_config(agent, {k: v for k, v in former.items() if k != "apiEndpoint"})
+        wait_until(lambda: not self.snapshot(agent), "the note is gone")
+        self.addCleanup(self.engine.request, "DELETE", "/volumes/owners?force=1")
+        self.engine.request("POST", "/volumes/create", {"Name": "owners"})
+        self.write_config(agent, former)
+        device.config["RESIN_SUPERVISOR_LOCAL_MODE"] = "0"
+        wait_until(lambda: "Previous engine snapshot was not stored" in agent.log, "local mode ends")
+        self.assertIn("owners", {row["Name"] for row in self.engine.get("/volumes")["Volumes"] or []})
+
     def test_leaving_local_mode_leaves_the_agents_own_container_with_all_that_it_has(self):
         release = self.cloud.add_release(self.fleet, {"main": service()})
         agent, device = self.provisioned_agent()
@@ -553,12 +564,6 @@ class LocalMode(CloudTest):
 
 
 class Membership(CloudTest):
-    def write(self, agent, config):
-        path = agent.config + ".new"
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(config, file)
-        os.rename(path, agent.config)
-
     def test_a_device_joins_and_leaves_by_its_config_json_without_a_restart(self):
         release = self.cloud.add_release(self.fleet, {"main": service()})
         agent = self.agent(config="{}")
@@ -566,7 +571,7 @@ class Membership(CloudTest):
         self.assertEqual(agent.status()["appState"], "applied")
         process = agent.process.pid
         config = self.config_of(agent)
-        self.write(agent, {**config, **self.config()})
+        self.write_config(agent, {**config, **self.config()})
         device = self.device(agent)
         self.assertEqual(device.uuid, config["uuid"])
         self.wait_for_report(device, release, "main")
@@ -575,7 +580,7 @@ class Membership(CloudTest):
         config = self.config_of(agent)
         for name in ("apiEndpoint", "apiKey", "deviceApiKey", "deviceId", "registered_at", "applicationId"):
             config.pop(name, None)
-        self.write(agent, config)
+        self.write_config(agent, config)
         wait_until(lambda: agent.get("/v2/state/status").status == 200, "no key is needed any more")
         seen = len(self.stand_in.seen("state-get"))
         self.assertEqual(agent.post_target(app(local_service("bench"))).status, 200)
@@ -596,7 +601,7 @@ class Membership(CloudTest):
         config = self.config_of(agent)
         for name in ("deviceId", "registered_at", "deviceApiKey"):
             config.pop(name, None)
-        self.write(agent, {
+        self.write_config(agent, {
             **config, "apiEndpoint": other.url, "apiKey": PROVISIONING_KEY, "applicationId": fleet.id,
             "balenaRootCA": other.root_base64})
         there = wait_until(lambda: other.cloud.devices.get(config["uuid"]), "the other cloud knows the device")
