@@ -22,7 +22,8 @@ final class TargetPoller {
   private var schedule: PollSchedule
   private var trigger: Trigger?
   private var rejectedTag: String?
-  /// What an attempt that failed was to do.
+  /// What an attempt that failed was to do. Not its force: what was to be stopped in spite of its lock then must not be
+  /// hours later, when the network is back.
   private var unserved: Trigger?
   /// When the attempt that is waited for, or under way, has to be over; nil while none is to be made, as on
   /// a device that is not provisioned yet.
@@ -96,7 +97,7 @@ final class TargetPoller {
       } catch {
         delay = schedule.fail(error.advice, using: &random)
         isProblemKnown = true
-        unserved = asked
+        unserved = asked.map { Trigger(cancel: $0.cancel) }
         logger.error("Target state poll failed: \(error); next try in \(delay.seconds) s")
       }
     }
