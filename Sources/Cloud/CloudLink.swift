@@ -48,6 +48,7 @@ public final class CloudLink {
     }
     client.onAnswer = { [unowned self] in connectivity.confirm() }
     client.onNoAnswer = { [unowned self] in connectivity.suspect() }
+    provisioner.onNewIdentity = { [unowned self] in identity = currentIdentity }
     poller.beforeDelivery = { [unowned self] config in firstContact(target: config) }
     poller.isWholeWanted = { [unowned self] in isFirstContactDue }
     poller.onContact = { [unowned self] in lastContact = .read() }
