@@ -103,9 +103,10 @@ public final class CloudClient {
 
   /// Sends a request; an answer other than 2xx is a failure.
   func succeed(
-    _ method: String, _ url: String, key: String?, body: JSON? = Optional.none, timeout: Duration? = nil
+    _ method: String, _ url: String, key: String?, body: JSON? = Optional.none, timeout: Duration? = nil,
+    limit: Int = CloudClient.answerLimit
   ) async throws(CloudFailure) -> CloudAnswer {
-    let answer = try await send(method, url, key: key, body: body, timeout: timeout)
+    let answer = try await send(method, url, key: key, body: body, timeout: timeout, limit: limit)
     guard answer.isSuccess else { throw failure(answer, of: "\(method) \(Self.path(of: url))") }
     return answer
   }

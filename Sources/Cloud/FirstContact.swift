@@ -124,7 +124,8 @@ struct PinnedRelease {
     // The cloud must know the device as ours before it is changed.
     let uuid = client.uuid
     let state = try await client.succeed(
-      "GET", CloudAddress.resolve("/device/v3/\(uuid)/state", on: client.base), key: client.deviceKey)
+      "GET", CloudAddress.resolve("/device/v3/\(uuid)/state", on: client.base), key: client.deviceKey,
+      limit: TargetPoller.bodyLimit)
     guard (try? JSON(parsing: state.body))?[uuid]?["config"]?.objectValue != nil else {
       throw CloudFailure("the target state has no configuration for this device")
     }

@@ -61,7 +61,7 @@ nonisolated struct LogQueue {
   mutating func take(limit: Int, now: Int) -> [LogRecord] {
     var taken: [LogRecord] = []
     var size = 0
-    if suppressed > 0, !system.isEmpty {
+    if suppressed > 0 {
       taken.append(
         LogRecord(
           message: "Warning: Suppressed \(suppressed) message(s) due to high load", timestamp: now,

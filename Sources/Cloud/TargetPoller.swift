@@ -12,7 +12,7 @@ import Logging
 /// after a restart the first poll of a device whose target has not changed is a 304. The ETag
 /// belongs to endpoint, device and agent version, and goes when anything else replaces the stored target.
 /// A target that is invalid keeps its ETag in memory only, so that it is neither fetched nor reported
-/// again until it changes.
+/// again until it changes; one that comes again all the same is known by its content.
 final class TargetPoller {
   private let client: CloudClient
   private let store: Store
@@ -22,6 +22,7 @@ final class TargetPoller {
   private var schedule: PollSchedule
   private var trigger: Trigger?
   private var rejectedTag: String?
+  private var rejectedContent: Int?
   /// What an attempt that failed was to do. Not its force: what was to be stopped in spite of its lock then must not be
   /// hours later, when the network is back.
   private var unserved: Trigger?
@@ -126,7 +127,7 @@ final class TargetPoller {
     }
   }
 
-  private func take(
+  func take(
     _ answer: CloudAnswer, endpoint: String, uuid: String, asked: Trigger?
   ) throws(CloudFailure) {
     let document: JSON
@@ -134,6 +135,13 @@ final class TargetPoller {
       throw CloudFailure("\(CloudAddress.origin(of: endpoint)): the target state cannot be read: \(error)")
     }
     onContact()
+    let content = answer.body.hashValue
+    if content == rejectedContent {
+      rejectedTag = answer.headers["ETag"]
+      if let asked { host.applyTarget(force: asked.force, cancel: asked.cancel) }
+      return
+    }
+    rejectedContent = nil
     let config = document[uuid]?["config"]?.objectValue ?? [:]
     beforeDelivery(
       Dictionary(config.compactMap { name, value in value.stringValue.map { (name, $0) } }) { _, last in last
@@ -147,6 +155,7 @@ final class TargetPoller {
       switch error {
       case .invalid(let text):
         rejectedTag = tag
+        rejectedContent = content
         for line in "Could not move to new release: \(text)".split(separator: "\n") {
           host.systemLog(String(line), isError: true)
         }
@@ -183,6 +192,7 @@ final class TargetPoller {
   /// What is stored is not the cloud's target any more: the next poll is to bring it whole.
   func forgetTag() {
     rejectedTag = nil
+    rejectedContent = nil
     do throws(DatabaseError) { try store.settings.remove(TargetStore.tagKey) } catch {
       logger.error("Cannot forget the ETag of the target state: \(error)")
     }

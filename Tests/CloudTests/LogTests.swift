@@ -63,6 +63,18 @@ struct LogTests {
     #expect(queue.hasRoom)
   }
 
+  @Test func whatWasSuppressedIsSaidAlsoWhenNoNewEventWaits() {
+    var queue = LogQueue()
+    queue.putBack(
+      (0..<LogQueue.systemLimit + 2).map {
+        LogRecord(message: "\($0)", timestamp: 0, isSystem: true, isEvent: true)
+      })
+    #expect(
+      queue.take(limit: .max, now: 9).first?.message == "Warning: Suppressed 2 message(s) due to high load")
+    queue.add(LogRecord(message: "x", timestamp: 0, serviceId: 1))
+    #expect(queue.take(limit: .max, now: 9).map(\.message) == ["x"])
+  }
+
   @Test func theNewestEventsAreKeptAndTheOthersCounted() {
     var queue = LogQueue()
     for number in 0..<LogQueue.systemLimit + 3 {

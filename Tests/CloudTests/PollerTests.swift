@@ -1,4 +1,5 @@
 import EventLoop
+import HTTPClient
 import JSON
 import TestSupport
 import Testing
@@ -26,5 +27,27 @@ struct PollerTests {
     polling.cancel()
     await polling.value
     #expect(poller.isAlive(at: .read() + .seconds(86_400)))
+  }
+
+  private func answer(_ body: String) -> CloudAnswer {
+    CloudAnswer(status: 200, headers: HeaderFields(), body: Array(body.utf8))
+  }
+
+  @Test func anInvalidTargetWithoutATagIsRejectedOnceUntilAnotherCame() throws {
+    let device = try CloudFixture(config)
+    let poller = poller(device)
+    func take(_ body: String) throws {
+      try poller.take(answer(body), endpoint: "http://127.0.0.1:9", uuid: "ab", asked: nil)
+    }
+    device.refusal = .invalid("it is wrong")
+    try take(#"{"ab":1}"#)
+    try take(#"{"ab":1}"#)
+    #expect(device.logged == ["Could not move to new release: it is wrong"])
+    device.refusal = nil
+    try take(#"{"ab":2}"#)
+    #expect(device.taken == [["ab": 2]])
+    device.refusal = .invalid("it is wrong")
+    try take(#"{"ab":1}"#)
+    #expect(device.logged.count == 2)
   }
 }
