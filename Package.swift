@@ -142,7 +142,7 @@ let package = Package(
     .tests("Engine", ["TestSupport", "EventLoop", "HTTPClient", "JSON"]),
     .tests("HostConfiguration", ["JSON", "TestSupport", "EventLoop", "SystemBus"]),
     .tests("StateEngine", ["Model", "JSON", "TestSupport"]),
-    .tests("Cloud", ["JSON", "EventLoop"]),
+    .tests("Cloud", ["JSON", "EventLoop", "Database", "HostConfiguration", "HTTPClient", "TestSupport"]),
     .tests(
       "DeviceAPI",
       [

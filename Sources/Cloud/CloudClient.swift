@@ -12,8 +12,6 @@ public nonisolated struct CloudFailure: Error, Sendable, CustomStringConvertible
   /// One line for a person; names the peer and holds no key.
   public var message: String
   public var advice = RetryAdvice()
-  /// The device's clock is at a time when no certificate can be valid.
-  public var isClockWrong = false
 
   public init(status: Int? = nil, _ message: String) {
     self.status = status
@@ -44,6 +42,8 @@ public final class CloudClient {
   private let http: HTTPClient
   private let userAgent: () -> String
   let logger: Logger
+  /// Keys beside those of config.json that the cloud is told.
+  var furtherKeys: () -> [String] = { [] }
   /// The cloud has answered, whatever.
   var onAnswer: () -> Void = {}
   /// There was no way to the cloud, or nothing came back.
@@ -53,6 +53,10 @@ public final class CloudClient {
   static let answerLimit = 1 << 20
   /// Redirections of a GET.
   static let redirectLimit = 10
+  /// Characters of an answer that a person is shown, and bytes in which keys are looked for; keys are a few
+  /// dozen bytes long, so that one at the end of the latter is never shown.
+  private static let shownLimit = 200
+  private static let searchedLimit = 16 * 1024
   /// Before 2024 no certificate of today is valid.
   private static let earliestClock = 1_704_067_200
 
@@ -71,6 +75,10 @@ public final class CloudClient {
   var base: String { settings.effectiveApiEndpoint }
   /// Base of the calls that it does not.
   var endpoint: String { settings.string(.apiEndpoint) ?? "" }
+  /// Whom reports are made to now.
+  var audience: ReportAudience {
+    ReportAudience(endpoint: base, uuid: uuid, deviceId: settings.int(.deviceId))
+  }
   var requestTimeout: Duration { .milliseconds(max(Int64(settings.int(.apiRequestTimeout)), 1000)) }
   /// No back-off waits longer.
   var pollInterval: Duration { .milliseconds(max(Int64(settings.int(.appUpdatePollInterval)), 1000)) }
@@ -95,9 +103,10 @@ public final class CloudClient {
 
   /// Sends a request; an answer other than 2xx is a failure.
   func succeed(
-    _ method: String, _ url: String, key: String?, body: JSON? = Optional.none, timeout: Duration? = nil
+    _ method: String, _ url: String, key: String?, body: JSON? = Optional.none, timeout: Duration? = nil,
+    limit: Int = CloudClient.answerLimit
   ) async throws(CloudFailure) -> CloudAnswer {
-    let answer = try await send(method, url, key: key, body: body, timeout: timeout)
+    let answer = try await send(method, url, key: key, body: body, timeout: timeout, limit: limit)
     guard answer.isSuccess else { throw failure(answer, of: "\(method) \(Self.path(of: url))") }
     return answer
   }
@@ -132,20 +141,24 @@ public final class CloudClient {
 
   /// What a person reads of an answer that was not wanted; bodies of the cloud are short texts.
   func failure(_ answer: CloudAnswer, of call: String) -> CloudFailure {
-    let text = String(decoding: answer.body.prefix(200), as: UTF8.self)
-      .filter { !$0.isNewline && $0.asciiValue ?? 32 >= 32 }
+    // A key that is cut would not be found: the text is cut afterwards.
+    let whole = String(decoding: answer.body.prefix(Self.searchedLimit), as: UTF8.self)
+    let text = redacted(whole).prefix(Self.shownLimit).filter { !$0.isNewline && $0.asciiValue ?? 32 >= 32 }
     var failure = CloudFailure(
-      status: answer.status, "\(call): \(answer.status)\(text.isEmpty ? "" : " \(redacted(text))")")
-    failure.advice = RetryAdvice(
-      status: answer.status, retryAfter: answer.headers["Retry-After"], now: Self.wallClock())
+      status: answer.status, "\(call): \(answer.status)\(text.isEmpty ? "" : " \(text)")")
+    failure.advice = Self.advice(answer.status, answer.headers)
     return failure
+  }
+
+  static func advice(_ status: Int, _ headers: HeaderFields) -> RetryAdvice {
+    RetryAdvice(status: status, retryAfter: headers["Retry-After"], now: wallClock())
   }
 
   /// A server that repeats what it was sent must not bring a key into the log.
   private func redacted(_ text: String) -> String {
     var text = text
-    for key in [settings.string(.deviceApiKey), settings.string(.apiKey)] {
-      guard let key, key.count >= 8 else { continue }
+    for key in [settings.string(.deviceApiKey), settings.string(.apiKey)].compactMap({ $0 }) + furtherKeys() {
+      guard key.count >= 8 else { continue }
       text = text.split(separator: key, omittingEmptySubsequences: false).joined(separator: "(hidden)")
     }
     return text
@@ -154,7 +167,7 @@ public final class CloudClient {
   static func failure(_ error: ClientError) -> CloudFailure {
     var failure = CloudFailure(error.message)
     if error.kind == .tls, wallClock() < earliestClock {
-      failure.isClockWrong = true
+      failure.advice.isClockWrong = true
       failure.message +=
         "; the device's clock stands before 2024 (\(wallClock()) s since 1970), when no certificate of today is valid: it is tried again until the time is set"
     }

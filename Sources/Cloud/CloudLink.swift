@@ -39,13 +39,18 @@ public final class CloudLink {
     self.logger = logger
     poller = TargetPoller(client, store: store, host: host, logger: logger)
     reporter = StateReporter(client, host: host, logger: logger)
-    tagReporter = TagReporter(client, logger: logger)
+    tagReporter = TagReporter(client, store: store, logger: logger)
     provisioner = Provisioner(client, host: host, logger: logger)
     logs = LogStream(client, http: http, logger: logger)
     connectivity = ConnectivityCheck(settings: settings, http: http, logger: logger)
+    client.furtherKeys = {
+      do throws(DatabaseError) { return [try store.keys.globalKey()] } catch { return [] }
+    }
     client.onAnswer = { [unowned self] in connectivity.confirm() }
     client.onNoAnswer = { [unowned self] in connectivity.suspect() }
+    provisioner.onNewIdentity = { [unowned self] in identity = currentIdentity }
     poller.beforeDelivery = { [unowned self] config in firstContact(target: config) }
+    poller.isWholeWanted = { [unowned self] in isFirstContactDue }
     poller.onContact = { [unowned self] in lastContact = .read() }
     reporter.onContact = { [unowned self] in lastContact = .read() }
   }
@@ -86,7 +91,9 @@ public final class CloudLink {
   public var timeSinceContact: Duration? { lastContact.map { .read() - $0 } }
 
   /// Nothing of the link hangs. The network does not count.
-  public var isAlive: Bool { client.settings.isUnmanaged || !client.settings.isProvisioned || poller.isAlive }
+  public var isAlive: Bool {
+    client.settings.isUnmanaged || !client.settings.isProvisioned || poller.isAlive()
+  }
 
   // MARK: Life
 
@@ -154,25 +161,32 @@ public final class CloudLink {
   /// Tells a new cloud what the device is configured to, as it was before the first target of this cloud
   /// changes it. Nothing waits for it.
   private func firstContact(target: [String: String]) {
-    let contact = FirstContact(
-      client, host: host, logger: logger, configuration: host.currentConfiguration)
-    guard contact.isDue, !isFirstContact else { return }
+    guard isFirstContactDue else { return }
+    let contact = FirstContact(client, store: store, host: host, logger: logger)
+    let configuration = contact.configuration()
     isFirstContact = true
     tasks.append(
       Task {
-        await report(contact, target: target)
+        await report(contact, configuration, target: target)
         isFirstContact = false
       })
   }
 
-  private func report(_ contact: FirstContact, target: [String: String]) async {
+  /// Due, and not under way. After a restart the target of the next poll begins it again.
+  private var isFirstContactDue: Bool {
+    !isFirstContact && FirstContact(client, store: store, host: host, logger: logger).isDue
+  }
+
+  private func report(
+    _ contact: FirstContact, _ configuration: [String: String], target: [String: String]
+  ) async {
     var backOff = BackOff(
       first: .milliseconds(max(Int64(client.settings.int(.bootstrapRetryDelay)), 1000)), limit: .seconds(600))
     var random = SystemRandomNumberGenerator()
     let alarm = Alarm()
     while !Task.isCancelled, contact.isDue {
       do throws(CloudFailure) {
-        return try await contact.report(target: target)
+        return try await contact.report(configuration, target: target)
       } catch {
         logger.error("Could not report initial configuration to API, will retry: \(error)")
         await alarm.wait(backOff.fail(error.advice, using: &random))

@@ -1,3 +1,4 @@
+import Database
 import HTTPClient
 import HostConfiguration
 import JSON
@@ -7,24 +8,52 @@ import Logging
 ///
 /// One variable that the cloud refuses does not hold up the others, and nothing waits for this: only a
 /// missing answer makes the whole block be tried again.
+///
+/// What is configured is noted in the database before the first target of the cloud changes it, so that an
+/// agent that is started again meanwhile tells the same.
 struct FirstContact {
   private let client: CloudClient
+  private let store: Store
   private unowned let host: any CloudHost
   private let logger: Logger
-  private let configuration: [String: String]
 
-  /// - Parameter configuration: of the device by bare name.
-  init(_ client: CloudClient, host: any CloudHost, logger: Logger, configuration: [String: String]) {
+  static let noteKey = "firstContactConfiguration"
+
+  init(_ client: CloudClient, store: Store, host: any CloudHost, logger: Logger) {
     self.client = client
+    self.store = store
     self.host = host
     self.logger = logger
-    self.configuration = configuration
   }
 
   var isDue: Bool { client.settings.string(.initialConfigReported) ?? "" != client.endpoint }
 
-  /// - Parameter target: configuration of the target state, by full name.
-  func report(target: [String: String]) async throws(CloudFailure) {
+  /// Configuration of the device by bare name, as it was before the first target of this cloud.
+  func configuration() -> [String: String] {
+    do throws(DatabaseError) {
+      if let text = try store.settings.text(Self.noteKey), let note = try? JSON(parsing: text),
+        note["endpoint"]?.stringValue == client.endpoint, note["uuid"]?.stringValue == client.uuid,
+        let noted = note["configuration"]?.objectValue
+      {
+        return Dictionary(noted.compactMap { name, value in value.stringValue.map { (name, $0) } }) { $1 }
+      }
+      let configuration = host.currentConfiguration
+      let note: JSON = [
+        "endpoint": .string(client.endpoint), "uuid": .string(client.uuid),
+        "configuration": JSON(configuration),
+      ]
+      try store.settings.set(Self.noteKey, to: note.serialized())
+      return configuration
+    } catch {
+      logger.error("Cannot note what is configured before the first target: \(error)")
+      return host.currentConfiguration
+    }
+  }
+
+  /// - Parameters:
+  ///   - configuration: of the device by bare name.
+  ///   - target: configuration of the target state, by full name.
+  func report(_ configuration: [String: String], target: [String: String]) async throws(CloudFailure) {
     let settings = client.settings
     let deviceId = settings.int(.deviceId)
     let known = DeviceConfiguration.bareNames(target)
@@ -48,6 +77,9 @@ struct FirstContact {
       try settings.set([.initialConfigReported: .string(client.endpoint)])
     } catch {
       throw CloudFailure("cannot store that the configuration is reported: \(error)")
+    }
+    do throws(DatabaseError) { try store.settings.remove(Self.noteKey) } catch {
+      logger.debug("The note of what was configured is kept: \(error)")
     }
   }
 
@@ -92,7 +124,8 @@ struct PinnedRelease {
     // The cloud must know the device as ours before it is changed.
     let uuid = client.uuid
     let state = try await client.succeed(
-      "GET", CloudAddress.resolve("/device/v3/\(uuid)/state", on: client.base), key: client.deviceKey)
+      "GET", CloudAddress.resolve("/device/v3/\(uuid)/state", on: client.base), key: client.deviceKey,
+      limit: TargetPoller.bodyLimit)
     guard (try? JSON(parsing: state.body))?[uuid]?["config"]?.objectValue != nil else {
       throw CloudFailure("the target state has no configuration for this device")
     }

@@ -3,8 +3,10 @@ import DequeModule
 /// What waits for the log stream: a few lines of services, whose source waits when there is no more
 /// room, and a bounded number of system events, of which the newest are kept.
 nonisolated struct LogQueue {
-  /// Bytes of messages of services that wait here; the backlog stays in the journal.
+  /// Bytes of lines of services that wait here; the backlog stays in the journal.
   static let byteLimit = 64 * 1024
+  /// What a record costs beside its message; without it empty lines would have no bound.
+  static let recordCost = 96
   /// System events that wait here, about 100 bytes each.
   static let systemLimit = 500
 
@@ -30,9 +32,11 @@ nonisolated struct LogQueue {
       }
     } else {
       lines.append(record)
-      bytes += record.message.utf8.count
+      bytes += Self.cost(of: record)
     }
   }
+
+  private static func cost(of record: LogRecord) -> Int { record.message.utf8.count + recordCost }
 
   /// Takes back what was not handed over.
   mutating func putBack(_ records: [LogRecord]) {
@@ -51,13 +55,13 @@ nonisolated struct LogQueue {
     bytes = 0
   }
 
-  /// What to send next: up to `limit` bytes of it.
+  /// What to send next: records that cost up to `limit` bytes, and at least one.
   ///
   /// - Parameter now: milliseconds since 1970, for the record that says what was suppressed.
   mutating func take(limit: Int, now: Int) -> [LogRecord] {
     var taken: [LogRecord] = []
     var size = 0
-    if suppressed > 0, !system.isEmpty {
+    if suppressed > 0 {
       taken.append(
         LogRecord(
           message: "Warning: Suppressed \(suppressed) message(s) due to high load", timestamp: now,
@@ -65,12 +69,12 @@ nonisolated struct LogQueue {
       suppressed = 0
     }
     while size < limit, let record = returned.popFirst() {
-      size += record.message.utf8.count
+      size += Self.cost(of: record)
       taken.append(record)
     }
     while size < limit, let record = system.popFirst() ?? lines.popFirst() {
-      size += record.message.utf8.count
-      if !record.isEvent { bytes -= record.message.utf8.count }
+      size += Self.cost(of: record)
+      if !record.isEvent { bytes -= Self.cost(of: record) }
       taken.append(record)
     }
     return taken

@@ -27,8 +27,9 @@ public final class LogStream {
   /// Last said to the source.
   private var position: String?
   private var exchange: Exchange?
-  private var failures = 0
-  private var lastEnd: MonotonicTime?
+  private var backOff = BackOff(first: LogStream.firstReconnect, limit: LogStream.reconnectLimit)
+  /// Not before is a connection opened; nil for at once.
+  private var nextConnection: MonotonicTime?
   private var isCutOff = false
   private var delivered = 0
   private var refused = 0
@@ -61,6 +62,7 @@ public final class LogStream {
     var isOver = false
     var status: Int?
     var problem: String?
+    var advice = RetryAdvice()
     var isClosing = false
     var task: Task<Void, Never>?
     var unflushed = 0
@@ -194,8 +196,8 @@ public final class LogStream {
     // It was meant for a cloud that this device has left.
     queue.clear()
     leaveSource()
-    lastEnd = nil
-    failures = 0
+    nextConnection = nil
+    backOff.succeed()
     isCutOff = false
     wakeProducers()
   }
@@ -344,18 +346,16 @@ public final class LogStream {
   // MARK: The connection
 
   private func connect() async {
-    if let wait = reconnectDelay(), wait > .zero {
-      let end = MonotonicTime.read() + wait
+    if let end = nextConnection {
       while MonotonicTime.read() < end, !Task.isCancelled, isWanted {
         await alarm.wait(end - .read(), tolerance: .milliseconds(250))
       }
-      lastEnd = nil
+      nextConnection = nil
       return
     }
     guard let gzip = GzipWriter() else {
       logger.error("The log stream cannot be opened: zlib has no memory")
-      lastEnd = .read()
-      failures += 1
+      waitToReconnect(isFailure: true)
       return
     }
     let exchange = Exchange(gzip, position: position)
@@ -370,9 +370,13 @@ public final class LogStream {
     request.timeouts.firstByte = nil
     exchange.task = Task { [http, alarm] in
       do throws(ClientError) {
-        exchange.status = try await http.send(request).status
+        let answer = try await http.send(request)
+        exchange.status = answer.status
+        exchange.advice = CloudClient.advice(answer.status, answer.headers)
       } catch {
-        exchange.problem = CloudClient.failure(error).message
+        let failure = CloudClient.failure(error)
+        exchange.problem = failure.message
+        exchange.advice = failure.advice
       }
       exchange.isOver = true
       alarm.ring()
@@ -381,22 +385,19 @@ public final class LogStream {
     let end = MonotonicTime.read() + Self.settleTime
     while MonotonicTime.read() < end, !exchange.isOver, !Task.isCancelled { await alarm.wait(end - .read()) }
     if exchange.isOver { return }
-    failures = 0
+    backOff.succeed()
     isCutOff = true
     exchange.lastFlush = .read()
   }
 
-  /// nil for none. After a stream that was established a short random one, so that a load balancer that
-  /// cuts all streams does not get them all back at once.
-  private func reconnectDelay() -> Duration? {
-    guard let lastEnd else { return nil }
+  /// After a stream that was established and cut a short random time, so that a load balancer that cuts all
+  /// streams does not get them all back at once.
+  private func waitToReconnect(isFailure: Bool, _ advice: RetryAdvice = RetryAdvice()) {
     var random = SystemRandomNumberGenerator()
-    let bound = min(Self.reconnectLimit, Self.firstReconnect * (1 << min(max(failures - 1, 0), 10)))
     let delay =
-      failures == 0
-      ? Duration.random(.zero...Self.firstReconnect, using: &random)
-      : Duration.random(bound / 2...bound, using: &random)
-    return max(delay - (MonotonicTime.read() - lastEnd), .milliseconds(1))
+      isFailure
+      ? backOff.fail(advice, using: &random) : Duration.random(.zero...Self.firstReconnect, using: &random)
+    nextConnection = .read() + delay
   }
 
   /// The regular end: the gzip member is finished, the cloud answers 201.
@@ -428,8 +429,8 @@ public final class LogStream {
       queue.putBack(exchange.marks.flatMap(\.events) + exchange.pendingEvents)
       rewind(to: exchange.isHung ? exchange.checkpoints.first?.position : position)
     }
-    lastEnd = .read()
-    if !isCutOff || exchange.status != nil || exchange.isStalled { failures += 1 }
+    waitToReconnect(
+      isFailure: !isCutOff || exchange.status != nil || exchange.isStalled, exchange.advice)
     isCutOff = false
     if exchange.isCut, exchange.status == nil {
       logger.error("The log stream has ended: the cloud has closed the connection")

@@ -12,6 +12,8 @@ final class Provisioner {
   private var doubt = IdentityDoubt()
   private var delay = ProvisioningDelay()
   private var advice = RetryAdvice()
+  /// Called when the device has a new identity, made here.
+  var onNewIdentity: () -> Void = {}
   /// Rung when config.json has changed.
   let alarm = Alarm()
 
@@ -32,6 +34,9 @@ final class Provisioner {
 
   /// Returns when the device is provisioned, or the task is cancelled.
   func run() async {
+    // Both belong to the identity and the cloud that there were.
+    doubt.clear()
+    delay.succeed()
     while !Task.isCancelled, !settings.isUnmanaged, isNeeded {
       logger.info("Event: Device bootstrap {}")
       advice = RetryAdvice()
@@ -47,6 +52,9 @@ final class Provisioner {
           doubt.unknown(at: .nanoseconds(Int64(clamping: MonotonicTime.read().nanoseconds)))
         {
           regenerateIdentity()
+          onNewIdentity()
+          // The change is our own: the cloud is not asked sooner for it.
+          alarm.reset()
         }
         await alarm.wait(wait, tolerance: wait / 20)
       } else {
@@ -170,7 +178,7 @@ final class Provisioner {
       var all = (try? DurableFile.read(path)).flatMap { try? JSON(parsing: $0) }?.arrayValue ?? []
       all.append(former)
       try DurableFile.makeDirectories(for: path)
-      try DurableFile.write(JSON.array(Array(all.suffix(16))).bytes(), to: path)
+      try DurableFile.write(JSON.array(Array(all.suffix(16))).bytes(), to: path, keepsMode: false)
     } catch {
       logger.error("The identity is kept: a copy of it cannot be written to \(path): \(error)")
       return

@@ -158,6 +158,7 @@ public nonisolated struct ProvisioningDelay: Sendable, Hashable {
     base: Duration, isKeyRefused: Bool, advice: RetryAdvice = RetryAdvice(),
     using random: inout some RandomNumberGenerator
   ) -> Duration {
+    if advice.isClockWrong { return CloudTimes.firstRetry }
     failures += 1
     let doublings = min(max(failures - Self.plainTries, 0), 20)
     let bound = isKeyRefused ? max(Self.limit, base) : min(max(Self.limit, base), base * (1 << doublings))

@@ -23,10 +23,14 @@ public nonisolated struct RetryAdvice: Sendable, Hashable {
   public var after: Duration?
   /// 429 or 503: the other side is overloaded.
   public var isOverloaded: Bool
+  /// The device's clock is at a time when no certificate can be valid: it will be set before long, and nothing else
+  /// is wrong.
+  public var isClockWrong = false
 
-  public init(after: Duration? = nil, isOverloaded: Bool = false) {
+  public init(after: Duration? = nil, isOverloaded: Bool = false, isClockWrong: Bool = false) {
     self.after = after
     self.isOverloaded = isOverloaded
+    self.isClockWrong = isClockWrong
   }
 
   /// Of an answer. `Retry-After` is in seconds or a date (RFC 9110 section 10.2.3); anything else, and
@@ -69,6 +73,7 @@ public nonisolated struct BackOff: Sendable, Hashable {
   public mutating func fail(
     _ advice: RetryAdvice = RetryAdvice(), using random: inout some RandomNumberGenerator
   ) -> Duration {
+    if advice.isClockWrong { return CloudTimes.firstRetry }
     let bound = min(max(limit, .seconds(1)), first * (1 << min(failures, 20)))
     failures += 1
     var delay = Duration.random(bound / 2...bound, using: &random)

@@ -1,4 +1,5 @@
 import EventLoop
+import Glibc
 import HTTPClient
 import HostConfiguration
 import JSON
@@ -16,7 +17,7 @@ final class StateReporter {
   private var refusals = ReportRefusals()
   private var accepted = JSONObject()
   /// Whom `accepted` was reported to.
-  private var audience: [String] = []
+  private var audience: ReportAudience?
   private var hasChanged = true
   private var isProblemKnown = false
   private var knownRefusal: String?
@@ -65,7 +66,7 @@ final class StateReporter {
   // MARK: One report
 
   private func report() async {
-    let audience = [client.base, client.uuid]
+    let audience = client.audience
     if audience != self.audience {
       accepted = [:]
       self.audience = audience
@@ -88,7 +89,7 @@ final class StateReporter {
     do throws(CloudFailure) {
       _ = try await client.succeed(
         "PATCH", CloudAddress.resolve("/device/v3/state", on: client.base), key: client.deviceKey,
-        body: .object([audience[1]: .object(fields)]))
+        body: .object([audience.uuid: .object(fields)]))
       succeeded(wanted: wanted, current: current)
     } catch {
       await failed(error)
@@ -131,7 +132,7 @@ final class StateReporter {
     }
     var random = SystemRandomNumberGenerator()
     backOff.limit = client.pollInterval
-    let delay = failure.isClockWrong ? CloudTimes.firstRetry : backOff.fail(failure.advice, using: &random)
+    let delay = backOff.fail(failure.advice, using: &random)
     logger.error("Device state report failure! \(failure)")
     logger.info("Retrying device state report in \(delay.seconds) seconds")
     // Changes do not shorten the back-off; the report that follows has them.
@@ -158,20 +159,25 @@ final class StateReporter {
 
   // MARK: Cache
 
-  private func loadCache() {
-    audience = [client.base, client.uuid]
-    guard let bytes = try? DurableFile.read(host.reportCachePath), let cache = try? JSON(parsing: bytes),
-      cache["endpoint"]?.stringValue == audience[0], let state = cache[audience[1]]?.objectValue,
-      !ReportDifference.metrics.contains(where: { state[$0] == .some(.null) })
-    else { return }
-    accepted = state
+  func loadCache() {
+    let audience = client.audience
+    self.audience = audience
+    accepted = [:]
+    guard let bytes = try? DurableFile.read(host.reportCachePath) else { return }
+    if let cache = ReportCache(parsing: bytes, for: audience) {
+      accepted = cache.accepted
+    } else {
+      // It holds a key, and the reference left it for all to read.
+      unlink(host.reportCachePath)
+    }
   }
 
   private func saveCache() {
-    let cache: JSON = .object(["endpoint": .string(audience[0]), audience[1]: .object(accepted)])
+    guard let audience else { return }
+    let cache = ReportCache(audience: audience, accepted: accepted)
     do throws(FileError) {
       try DurableFile.makeDirectories(for: host.reportCachePath)
-      try DurableFile.write(cache.bytes(), to: host.reportCachePath)
+      try DurableFile.write(cache.bytes, to: host.reportCachePath, keepsMode: false)
     } catch {
       logger.debug("The last report is not kept: \(error)")
     }

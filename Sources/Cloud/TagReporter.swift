@@ -1,3 +1,4 @@
+import Database
 import EventLoop
 import HostConfiguration
 import JSON
@@ -40,6 +41,9 @@ public nonisolated struct TagQueue: Sendable, Hashable {
     }
   }
 
+  /// Another cloud, or another device of it: nothing is reported there.
+  public mutating func forgetReported() { reported = [:] }
+
   /// The cloud will never take this one.
   public mutating func drop(_ name: String) { wanted[name] = nil }
 
@@ -52,6 +56,7 @@ public nonisolated struct TagQueue: Sendable, Hashable {
 /// Writes the tags that the device's services set.
 final class TagReporter {
   private let client: CloudClient
+  private let store: Store
   private let logger: Logger
   private let alarm = Alarm()
   private var queue: TagQueue
@@ -60,9 +65,12 @@ final class TagReporter {
 
   /// Bursts merge into the next request.
   static let spacing = Duration.seconds(10)
+  /// Names in the database whom the tags were reported to.
+  static let audienceKey = "reportedTagsAudience"
 
-  init(_ client: CloudClient, logger: Logger) {
+  init(_ client: CloudClient, store: Store, logger: Logger) {
     self.client = client
+    self.store = store
     self.logger = logger
     backOff = BackOff(limit: client.pollInterval)
     queue = TagQueue(wanted: Self.map(.targetTags, client), reported: Self.map(.reportedTags, client))
@@ -76,6 +84,7 @@ final class TagReporter {
   }
 
   func set(_ tags: [String: String]) throws(SettingError) {
+    if client.settings.isProvisioned { meetAudience() }
     let former = queue
     queue.set(tags)
     do throws(SettingError) { try keep() } catch {
@@ -101,7 +110,26 @@ final class TagReporter {
     return tags
   }
 
+  var pending: [String: String] { queue.pending }
+
+  /// Forgets what another cloud has been told. An agent of before did not say whom that was.
+  func meetAudience() {
+    let audience = client.audience.text
+    do throws(DatabaseError) {
+      let former = try store.settings.text(Self.audienceKey)
+      guard former != audience else { return }
+      if former != nil {
+        queue.forgetReported()
+        persist()
+      }
+      try store.settings.set(Self.audienceKey, to: audience)
+    } catch {
+      logger.error("Cannot keep whom the device's tags were reported to: \(error)")
+    }
+  }
+
   func run() async {
+    meetAudience()
     var random = SystemRandomNumberGenerator()
     while !Task.isCancelled {
       let pending = queue.pending
@@ -137,7 +165,7 @@ final class TagReporter {
     if answer.status == 400 { return try await isolate(tags) }
     guard answer.isSuccess else { throw client.failure(answer, of: "PATCH /device/v3/tags") }
     queue.accepted(tags)
-    store()
+    persist()
     logger.info("Reported device tags to the cloud")
   }
 
@@ -150,7 +178,7 @@ final class TagReporter {
         logger.warning("The cloud does not take the tag '\(name)': it is dropped")
         queue.drop(name)
       }
-      return store()
+      return persist()
     }
     let names = tags.keys.sorted()
     for half in [names.prefix(names.count / 2), names.suffix(names.count - names.count / 2)] {
@@ -158,7 +186,7 @@ final class TagReporter {
     }
   }
 
-  private func store() {
+  private func persist() {
     do throws(SettingError) { try keep() } catch { logger.error("Cannot keep the device's tags: \(error)") }
   }
 

@@ -12,7 +12,7 @@ import Logging
 /// after a restart the first poll of a device whose target has not changed is a 304. The ETag
 /// belongs to endpoint, device and agent version, and goes when anything else replaces the stored target.
 /// A target that is invalid keeps its ETag in memory only, so that it is neither fetched nor reported
-/// again until it changes.
+/// again until it changes; one that comes again all the same is known by its content.
 final class TargetPoller {
   private let client: CloudClient
   private let store: Store
@@ -22,14 +22,19 @@ final class TargetPoller {
   private var schedule: PollSchedule
   private var trigger: Trigger?
   private var rejectedTag: String?
-  /// What an attempt that failed was to do.
+  private var rejectedContent: Int?
+  /// What an attempt that failed was to do. Not its force: what was to be stopped in spite of its lock then must not be
+  /// hours later, when the network is back.
   private var unserved: Trigger?
-  /// When the attempt that is waited for, or under way, has to be over.
-  private var deadline = MonotonicTime.read() + CloudTimes.exchange * 2
+  /// When the attempt that is waited for, or under way, has to be over; nil while none is to be made, as on
+  /// a device that is not provisioned yet.
+  private var deadline: MonotonicTime?
   private var isProblemKnown = false
 
   /// Called with the configuration of each document, by full name, before it is stored.
   var beforeDelivery: (_ config: [String: String]) -> Void = { _ in }
+  /// Asked before each poll: whether the document is to come whole, changed or not.
+  var isWholeWanted: () -> Bool = { false }
   /// Called after each exchange that the cloud has answered in full.
   var onContact: () -> Void = {}
 
@@ -45,7 +50,6 @@ final class TargetPoller {
 
   /// Bytes of a (decoded) target state; real ones are below 100 KB.
   static let bodyLimit = 8 << 20
-  static let tagKey = "cloudTargetTag"
 
   init(_ client: CloudClient, store: Store, host: any CloudHost, logger: Logger) {
     self.client = client
@@ -66,6 +70,7 @@ final class TargetPoller {
 
   /// Polls until the task is cancelled.
   func run() async {
+    defer { deadline = nil }
     var random = SystemRandomNumberGenerator()
     schedule.interval = client.pollInterval
     var delay = schedule.first(
@@ -91,16 +96,16 @@ final class TargetPoller {
         if isProblemKnown { logger.notice("The cloud answers target state polls again") }
         isProblemKnown = false
       } catch {
-        delay = error.isClockWrong ? CloudTimes.firstRetry : schedule.fail(error.advice, using: &random)
+        delay = schedule.fail(error.advice, using: &random)
         isProblemKnown = true
-        unserved = asked
+        unserved = asked.map { Trigger(cancel: $0.cancel) }
         logger.error("Target state poll failed: \(error); next try in \(delay.seconds) s")
       }
     }
   }
 
   /// The loop goes round: no attempt is overdue.
-  var isAlive: Bool { MonotonicTime.read() < deadline }
+  func isAlive(at time: MonotonicTime = .read()) -> Bool { deadline.map { time < $0 } ?? true }
 
   // MARK: One poll
 
@@ -108,7 +113,7 @@ final class TargetPoller {
     let uuid = client.uuid
     let base = client.base
     let url = CloudAddress.resolve("/device/v3/\(uuid)/state", on: base)
-    let tag = rejectedTag ?? storedTag(endpoint: base, uuid: uuid)
+    let tag = isWholeWanted() ? nil : rejectedTag ?? storedTag(endpoint: base, uuid: uuid)
     let answer = try await client.send(
       "GET", url, key: client.deviceKey, headers: tag.map { [("If-None-Match", $0)] } ?? [],
       limit: Self.bodyLimit)
@@ -122,7 +127,7 @@ final class TargetPoller {
     }
   }
 
-  private func take(
+  func take(
     _ answer: CloudAnswer, endpoint: String, uuid: String, asked: Trigger?
   ) throws(CloudFailure) {
     let document: JSON
@@ -130,6 +135,13 @@ final class TargetPoller {
       throw CloudFailure("\(CloudAddress.origin(of: endpoint)): the target state cannot be read: \(error)")
     }
     onContact()
+    let content = answer.body.hashValue
+    if content == rejectedContent {
+      rejectedTag = answer.headers["ETag"]
+      if let asked { host.applyTarget(force: asked.force, cancel: asked.cancel) }
+      return
+    }
+    rejectedContent = nil
     let config = document[uuid]?["config"]?.objectValue ?? [:]
     beforeDelivery(
       Dictionary(config.compactMap { name, value in value.stringValue.map { (name, $0) } }) { _, last in last
@@ -143,6 +155,7 @@ final class TargetPoller {
       switch error {
       case .invalid(let text):
         rejectedTag = tag
+        rejectedContent = content
         for line in "Could not move to new release: \(text)".split(separator: "\n") {
           host.systemLog(String(line), isError: true)
         }
@@ -155,7 +168,7 @@ final class TargetPoller {
   // MARK: ETag
 
   private func storedTag(endpoint: String, uuid: String) -> String? {
-    guard host.isTargetStored, let text = try? store.settings.text(Self.tagKey),
+    guard host.isTargetStored, let text = try? store.settings.text(TargetStore.tagKey),
       let row = try? JSON(parsing: text), row["endpoint"]?.stringValue == endpoint,
       row["uuid"]?.stringValue == uuid, row["version"]?.stringValue == host.version
     else { return nil }
@@ -164,12 +177,12 @@ final class TargetPoller {
 
   private func keep(tag: String?, endpoint: String, uuid: String) {
     do throws(DatabaseError) {
-      guard let tag else { return try store.settings.remove(Self.tagKey) }
+      guard let tag else { return try store.settings.remove(TargetStore.tagKey) }
       let row: JSON = [
         "tag": .string(tag), "endpoint": .string(endpoint), "uuid": .string(uuid),
         "version": .string(host.version),
       ]
-      try store.settings.set(Self.tagKey, to: row.serialized())
+      try store.settings.set(TargetStore.tagKey, to: row.serialized())
     } catch {
       // The next poll brings the whole document again, which does no harm.
       logger.error("Cannot keep the ETag of the target state: \(error)")
@@ -179,7 +192,8 @@ final class TargetPoller {
   /// What is stored is not the cloud's target any more: the next poll is to bring it whole.
   func forgetTag() {
     rejectedTag = nil
-    do throws(DatabaseError) { try store.settings.remove(Self.tagKey) } catch {
+    rejectedContent = nil
+    do throws(DatabaseError) { try store.settings.remove(TargetStore.tagKey) } catch {
       logger.error("Cannot forget the ETag of the target state: \(error)")
     }
   }

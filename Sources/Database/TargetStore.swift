@@ -49,12 +49,15 @@ public struct TargetStore {
   /// Rows of `config` that belong to the target.
   private static let nameKey = "name"
   private static let isSetKey = "targetStateSet"
+  /// Row of `config` by which the cloud's target is asked for again; it goes with the target that it belongs to.
+  public static let tagKey = "cloudTargetTag"
 
   public init(_ connection: Connection) { self.connection = connection }
 
   /// Takes a whole target (target-state 1.6, step 6) in one transaction: device name, device
   /// configuration (bare names), apps by uuid, and the fact that a target was received. Apps of
-  /// `source` that are not among `apps` go; apps of other sources stay.
+  /// `source` that are not among `apps` go; apps of other sources stay. The tag of the former target goes, too: a
+  /// crash must not leave it beside the new one.
   public func replace(
     _ apps: [StoredApp], source: String, deviceName: String, deviceConfig: [String: String]
   ) throws(DatabaseError) {
@@ -68,6 +71,7 @@ public struct TargetStore {
         try Self.insert(app, into: connection)
       }
       try settings.set(Self.isSetKey, to: "true")
+      try settings.remove(Self.tagKey)
     }
   }
 

@@ -40,8 +40,8 @@ extension Transfer {
       ccurl_set_string(easy, CURLOPT_CAPATH, directory)
       ccurl_set_string(easy, CURLOPT_CAINFO, nil)
     }
-    if !roots.extra.isEmpty {
-      roots.extra.withUnsafeBytes {
+    if !roots.blob.isEmpty {
+      roots.blob.withUnsafeBytes {
         _ = ccurl_set_blob(easy, CURLOPT_CAINFO_BLOB, $0.baseAddress, $0.count)
       }
     }

@@ -1,3 +1,4 @@
+import CCurl
 import Glibc
 
 /// The certificates that a TLS peer is checked against: the system's, and extra ones.
@@ -5,19 +6,72 @@ import Glibc
 /// The system's are found by a hashed directory where there is one, because a bundle is
 /// parsed whole, which costs about two megabytes, and a directory is read certificate by
 /// certificate as they are needed. Extra ones are given to libcurl as one blob that has been
-/// cleaned of everything that is not a certificate: a bad block must never disable the rest
-/// (specification, cloud 0.3).
+/// cleaned of everything that cannot be a certificate, and of the rest of those that cannot be
+/// read once that stands in the way: a bad block must never disable the others (specification,
+/// cloud 0.3).
 nonisolated struct TrustRoots {
-  private(set) var extra: [UInt8] = []
+  /// PEM of the extra ones; empty when there are none. Where the system has no directory, its bundle
+  /// follows, as libcurl reads no file beside a blob.
+  private(set) var blob: [UInt8] = []
   /// `/etc/ssl/certs` when it holds links named by hash; nil means libcurl's own default.
   let systemDirectory: String?
+  private let systemBundle: String?
+  private var certificates: [String] = []
+  /// As they were given last.
+  private var texts: [String] = []
 
-  init() { systemDirectory = Self.isHashed("/etc/ssl/certs") ? "/etc/ssl/certs" : nil }
+  init() {
+    self.init(
+      systemDirectory: Self.isHashed("/etc/ssl/certs") ? "/etc/ssl/certs" : nil,
+      systemBundle: ccurl_default_bundle().map { String(cString: $0) })
+  }
+
+  /// - Parameters:
+  ///   - systemDirectory: with links named by hash.
+  ///   - systemBundle: read where there is no such directory.
+  init(systemDirectory: String?, systemBundle: String?) {
+    self.systemDirectory = systemDirectory
+    self.systemBundle = systemBundle
+  }
 
   mutating func setExtra(_ texts: [String]) -> Int {
-    let certificates = texts.flatMap(Self.certificates)
-    extra = Array(certificates.joined().utf8)
+    // What was left out stays so.
+    guard texts != self.texts else { return certificates.count }
+    self.texts = texts
+    use(texts.flatMap(Self.certificates))
     return certificates.count
+  }
+
+  /// Leaves out what the TLS library cannot read; all of them when it has no fault with any alone.
+  ///
+  /// - Returns: how many.
+  mutating func removeUnreadable() -> Int {
+    let former = certificates.count
+    let readable = certificates.filter { text in
+      text.utf8CString.withUnsafeBytes { ccurl_can_read_certificates($0.baseAddress, $0.count - 1) != 0 }
+    }
+    use(readable.count == former ? [] : readable)
+    return former - certificates.count
+  }
+
+  private mutating func use(_ certificates: [String]) {
+    self.certificates = certificates
+    blob = Array(certificates.joined().utf8)
+    if !blob.isEmpty, systemDirectory == nil, let systemBundle {
+      blob.append(contentsOf: Self.content(of: systemBundle))
+    }
+  }
+
+  private static func content(of path: String) -> [UInt8] {
+    guard let file = fopen(path, "re") else { return [] }
+    defer { fclose(file) }
+    var content: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 16384)
+    while true {
+      let count = fread(&buffer, 1, buffer.count, file)
+      if count == 0 { return content }
+      content.append(contentsOf: buffer[..<count])
+    }
   }
 
   private static func isHashed(_ directory: String) -> Bool {

@@ -191,7 +191,7 @@ public final class ConfigFile {
 
   private func restore() {
     if let broken = try? DurableFile.read(path) {
-      try? DurableFile.write(broken, to: copyPath + ".damaged")
+      try? DurableFile.write(broken, to: copyPath + ".damaged", keepsMode: false)
     }
     do {
       try write(members)
@@ -204,7 +204,7 @@ public final class ConfigFile {
     let bytes = JSON.object(members).bytes()
     if let kept = try? DurableFile.read(copyPath), kept == bytes { return }
     do {
-      try DurableFile.write(bytes, to: copyPath)
+      try DurableFile.write(bytes, to: copyPath, keepsMode: false)
     } catch {
       logger.warning("No copy of \(path) is kept: \(error.message)")
     }

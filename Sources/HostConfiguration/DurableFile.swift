@@ -46,13 +46,18 @@ public nonisolated enum DurableFile {
   }
 
   /// Writes `<path>.new`, then renames it over `path`; both steps reach the disk before it returns. A
-  /// symbolic link is followed, an existing file's mode is kept.
+  /// symbolic link is followed.
   ///
-  /// - Parameter mode: of a file that did not exist.
-  public static func write(_ content: [UInt8], to path: String, mode: mode_t = 0o600) throws(FileError) {
+  /// - Parameters:
+  ///   - mode: of a file that did not exist.
+  ///   - keepsMode: an existing file's mode stays; not for secrets of our own, which another program may have left
+  ///     for all to read.
+  public static func write(
+    _ content: [UInt8], to path: String, mode: mode_t = 0o600, keepsMode: Bool = true
+  ) throws(FileError) {
     let target = resolve(path)
     var status = stat()
-    let mode = stat(target, &status) == 0 ? status.st_mode & 0o7777 : mode
+    let mode = keepsMode && stat(target, &status) == 0 ? status.st_mode & 0o7777 : mode
     let fresh = target + ".new"
     do throws(FileError) {
       try create(fresh, content, mode: mode, isExclusive: false)
@@ -62,6 +67,14 @@ public nonisolated enum DurableFile {
       throw error
     }
     try synchronizeDirectory(of: target)
+  }
+
+  /// Makes a secret of our own, where it is there, one that nobody else reads, and takes away what a write that was
+  /// cut short has left.
+  public static func secure(_ path: String) {
+    let target = resolve(path)
+    unlink(target + ".new")
+    chmod(target, 0o600)
   }
 
   /// Creates the directories above `path` that are missing.

@@ -15,14 +15,20 @@ import StateEngine
 extension Agent {
   /// Makes the link and starts it. An unmanaged device has one, too: it may join a fleet.
   func startCloud(environment: [String: String], engine: EngineClient) {
+    HTTPClient.shared.onUnreadableRoots = { [logger] count in
+      logger.warning("\(count) of the extra certificates cannot be read: they are not used")
+    }
     trustExtraRoots(environment)
+    for path in [reportCachePath, formerIdentityPath, paths.configCopy] { DurableFile.secure(path) }
     let cloud = CloudLink(
       settings: settings, store: store, http: .shared, host: self, logger: Logger(label: "cloud")
     ) { [unowned self] in userAgent }
     self.cloud = cloud
-    settings.onChange(of: [.apiEndpoint]) { [unowned self] _ in trustExtraRoots(environment) }
     do throws(FileError) {
-      configWatcher = try FileWatcher(paths.config) { [unowned self] in settings.reloadConfigFile() }
+      configWatcher = try FileWatcher(paths.config) { [unowned self] in
+        settings.reloadConfigFile()
+        trustExtraRoots(environment)
+      }
     } catch {
       logger.warning("Changes of \(paths.config) count from the next start on: \(error)")
     }

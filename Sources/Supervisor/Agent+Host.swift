@@ -64,9 +64,10 @@ extension Agent: @MainActor StateEngineHost {
     let applyTimeout = settings.int(.deltaApplyTimeout)
     return DeltaSettings(
       version: settings.int(.deltaVersion), endpoint: settings.string(.deltaEndpoint) ?? "",
-      apiEndpoint: settings.effectiveApiEndpoint, username: "d_\(deviceUuid)", key: key,
+      // The override is for the device's state only (cloud 0.2).
+      apiEndpoint: settings.string(.apiEndpoint) ?? "", username: "d_\(deviceUuid)", key: key,
       requestTimeout: .milliseconds(max(1, settings.int(.deltaRequestTimeout))),
-      applyTimeout: applyTimeout > 0 ? .milliseconds(applyTimeout) : nil)
+      applyTimeout: applyTimeout > 0 ? .milliseconds(applyTimeout) : nil, userAgent: userAgent)
   }
 
   // MARK: Target

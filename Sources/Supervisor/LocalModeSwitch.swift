@@ -12,8 +12,8 @@ import StateEngine
 ///
 /// The memory is one row of the database. It goes when the clean-up is done, so that a clean-up that was cut
 /// short is done again at the next start. Without a memory nothing is removed. The state engine begins no
-/// step meanwhile: what the cloud's app gets must not be taken for a rest of local mode. A device that never
-/// had a cloud has no memory: what is on it is its owner's.
+/// step meanwhile: what the cloud's app gets must not be taken for a rest of local mode. A device that has
+/// no cloud has no memory: what is on it is its owner's.
 final class LocalModeSwitch {
   private let engine: EngineClient
   private unowned let stateEngine: StateEngine
@@ -46,12 +46,22 @@ final class LocalModeSwitch {
   /// Ends what a crash has left open, and follows the setting from now on. Call it before the state
   /// engine starts.
   func start() {
+    forgetWhenUnmanaged()
     if isOn, !settings.isUnmanaged, !isStored {
       run { await self.remember() }
     } else if !isOn, isStored {
       run { await self.cleanUp() }
     }
     settings.onChange(of: [.localMode]) { [unowned self] _ in changed() }
+    settings.onChange(of: [.apiEndpoint]) { [unowned self] _ in forgetWhenUnmanaged() }
+  }
+
+  /// What comes now is the owner's, and must not be taken for a rest of local mode by a cloud that is joined later.
+  private func forgetWhenUnmanaged() {
+    guard settings.isUnmanaged, isStored else { return }
+    do throws(DatabaseError) { try store.snapshots.remove() } catch {
+      logger.error("Cannot forget what the engine had before local mode: \(error)")
+    }
   }
 
   private func changed() {
@@ -79,7 +89,7 @@ final class LocalModeSwitch {
 
   /// A memory that is there already, of a time before, knows more.
   private func remember() async {
-    guard isOn, !isStored else { return }
+    guard isOn, !settings.isUnmanaged, !isStored else { return }
     guard let snapshot = await whenItAnswers({ () throws(EngineError) in try await self.current() }) else {
       return logger.error("Leaving local mode will remove nothing: the engine's objects cannot be listed")
     }

@@ -10,7 +10,7 @@ ENDPOINTS = (
 
 BODIES = (
     "empty", "truncated", "truncated-chunk", "invalid-json", "wrong-shape", "wrong-uuid", "html", "corrupt-gzip",
-    "wrong-encoding", "large", "huge", "nan", "duplicate-keys", "redirect-loop",
+    "wrong-encoding", "large", "huge", "nan", "duplicate-keys", "redirect-loop", "echo",
 )
 TAGS = ("absent", "strong", "changing", "frozen", "unmodified")
 CONNECTIONS = ("close", "reset", "reset-in-body", "hang", "lost-acknowledgement")
@@ -27,7 +27,7 @@ class Fault:
     status        answered instead of the real status, with an empty body unless `text` says otherwise
     retry_after   value of `Retry-After`
     location      value of `Location`
-    body          one of BODIES
+    body          one of BODIES; `echo`, with `status`, answers what was asked
     etag          one of TAGS
     connection    one of CONNECTIONS; `lost-acknowledgement` does what was asked and then drops the connection
     committed     with `status`: do what was asked, and then answer the status

@@ -264,7 +264,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if fault and fault.connection in ("close", "reset", "hang"):
             self._break(fault.connection)
         if fault and fault.status and not fault.committed:
-            return self._fault_status(fault)
+            return self._fault_status(fault, body)
         try:
             if len(body) > BODY_LIMIT:
                 raise Refused(413)
@@ -278,7 +278,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.row["status"] = "lost"
             self._break("close")
         if fault and fault.status:
-            return self._fault_status(fault)
+            return self._fault_status(fault, body)
         if fault and (fault.body or fault.etag or fault.body_delay or fault.connection):
             return self._faulty_body(status, headers, content, fault)
         self.answer(status, headers, content)
@@ -544,13 +544,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             os.close(self.connection.detach())
         raise _Cut
 
-    def _fault_status(self, fault):
+    def _fault_status(self, fault, asked=b""):
         headers = {"Content-Type": "text/plain"} if fault.text else {}
         if fault.retry_after:
             headers["Retry-After"] = fault.retry_after
         if fault.location:
             headers["Location"] = fault.location
-        self.answer(fault.status, headers, fault.text.encode())
+        content = fault.text.encode()
+        if fault.body == "echo":
+            key = self.headers.get("Authorization", "").encode()
+            headers, content = {**headers, "Content-Type": "text/plain"}, key + b" " + asked
+        self.answer(fault.status, headers, content)
 
     def _faulty_body(self, status, headers, content, fault):
         if fault.etag == "absent":

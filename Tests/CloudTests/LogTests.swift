@@ -50,6 +50,31 @@ struct LogTests {
     #expect(queue.hasRoom)
   }
 
+  @Test func emptyLinesHaveABoundToo() {
+    var queue = LogQueue()
+    var count = 0
+    while queue.hasRoom, count < LogQueue.byteLimit {
+      queue.add(LogRecord(message: "", timestamp: 0, serviceId: 1))
+      count += 1
+    }
+    #expect(count <= LogQueue.byteLimit / LogQueue.recordCost + 1)
+    #expect(queue.take(limit: 32 * 1024, now: 0).count <= 32 * 1024 / LogQueue.recordCost + 1)
+    while !queue.isEmpty { _ = queue.take(limit: 32 * 1024, now: 0) }
+    #expect(queue.hasRoom)
+  }
+
+  @Test func whatWasSuppressedIsSaidAlsoWhenNoNewEventWaits() {
+    var queue = LogQueue()
+    queue.putBack(
+      (0..<LogQueue.systemLimit + 2).map {
+        LogRecord(message: "\($0)", timestamp: 0, isSystem: true, isEvent: true)
+      })
+    #expect(
+      queue.take(limit: .max, now: 9).first?.message == "Warning: Suppressed 2 message(s) due to high load")
+    queue.add(LogRecord(message: "x", timestamp: 0, serviceId: 1))
+    #expect(queue.take(limit: .max, now: 9).map(\.message) == ["x"])
+  }
+
   @Test func theNewestEventsAreKeptAndTheOthersCounted() {
     var queue = LogQueue()
     for number in 0..<LogQueue.systemLimit + 3 {

@@ -53,6 +53,22 @@ struct ScheduleTests {
     }
   }
 
+  @Test func aWrongClockIsWaitedForAtASteadyPaceByEverybody() {
+    var random = SeededGenerator(9)
+    let advice = RetryAdvice(isClockWrong: true)
+    var backOff = BackOff(first: .seconds(5), limit: .seconds(600))
+    var schedule = PollSchedule(interval: .seconds(600))
+    var provisioning = ProvisioningDelay()
+    for _ in 0..<20 {
+      #expect(backOff.fail(advice, using: &random) == .seconds(15))
+      #expect(schedule.fail(advice, using: &random) == .seconds(15))
+      let delay = provisioning.fail(
+        base: .seconds(30), isKeyRefused: false, advice: advice, using: &random)
+      #expect(delay == .seconds(15))
+    }
+    #expect(backOff.failures == 0)
+  }
+
   @Test func aCycleStaysBelowOneAndAHalfIntervals() {
     var random = SeededGenerator(3)
     for interval in [10, 60, 119, 120, 600, 900, 86_400] as [Int64] {

@@ -93,7 +93,9 @@ struct ReferenceImportTests {
     try makeReference()
     do {
       let store = try open()
+      try store.settings.set(TargetStore.tagKey, to: "tag")
       try store.targets.replace([app("z")], source: "local", deviceName: "n", deviceConfig: [:])
+      #expect(try store.settings.text(TargetStore.tagKey) == nil)
       try store.targets.replace([], source: "https://api.example", deviceName: "n", deviceConfig: [:])
     }
     let store = try open()

@@ -77,6 +77,38 @@ private final class TLSServer {
     await server.stop()
   }
 
+  /// DER of the right length that is no certificate.
+  private static let damaged = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n"
+
+  @Test func aBlockThatCannotBeReadIsLeftOutAlone() async throws {
+    let server = try await TLSServer()
+    let client = HTTPClient()
+    var left: [Int] = []
+    client.onUnreadableRoots = { left.append($0) }
+    #expect(client.setExtraRoots([Self.damaged + server.rootPEM]) == 2)
+    async let first = client.send(ClientRequest("GET", server.url))
+    async let second = client.send(ClientRequest("GET", server.url))
+    let statuses = try await [first.status, second.status]
+    #expect(statuses == [200, 200])
+    #expect(left == [1])
+    await server.stop()
+  }
+
+  @Test func theSystemsBundleCountsBesideExtraRootsWhereThereIsNoDirectory() async throws {
+    let server = try await TLSServer()
+    let bundle = "\(server.directory.path)/ca.pem"
+    let other = try await TLSServer()
+    var roots = TrustRoots(systemDirectory: nil, systemBundle: bundle)
+    #expect(roots.setExtra([other.rootPEM + Self.damaged]) == 2)
+    let client = HTTPClient(roots: roots)
+    for url in [server.url, other.url] {
+      let answer = try await client.send(ClientRequest("GET", url))
+      #expect(answer.status == 200)
+    }
+    await server.stop()
+    await other.stop()
+  }
+
   @Test func certificatesAreFoundAmongOtherBlocksAndNoise() {
     let good = "-----BEGIN CERTIFICATE-----\r\nMAMCAQE=\r\n-----END CERTIFICATE-----\r\n"
     let key = "-----BEGIN PRIVATE KEY-----\nMAMCAQE=\n-----END PRIVATE KEY-----\n"

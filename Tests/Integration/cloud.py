@@ -86,6 +86,13 @@ class CloudTest(DeviceTest):
         with open(agent.config, encoding="utf-8") as file:
             return json.load(file)
 
+    def write_config(self, agent, config):
+        """As the host's tools do."""
+        path = agent.config + ".new"
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(config, file)
+        os.rename(path, agent.config)
+
     def managed_agent(self, start=True, **more):
         agent = self.agent(start=False, config=json.dumps({k: v for k, v in self.config(**more).items() if v is not None}))
         self.stand_in.device_address = ("127.0.0.1", agent.port)

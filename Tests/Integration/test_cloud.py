@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import time
 
-from cloud import CloudTest, service, token_registry
+from cloud import POLL, PROVISIONING_KEY, CloudTest, StandIn, service, token_registry
 from engine_gate import EngineGate
 from harness import COMMAND, IMAGE, OTHER_IMAGE, ROOT, app, required, run, wait_until
 from harness import service as local_service
@@ -176,6 +176,20 @@ class Faults(CloudTest):
         self.wait_for_report(device, release, "main")
         wait_until(lambda: all(fault.count == 0 for fault in self.stand_in.faults.list), "every fault has been met", seconds=90)
 
+    def test_a_cloud_that_answers_with_what_it_was_told_brings_no_key_into_the_log(self):
+        agent, device = self.provisioned_agent()
+        wait_until(lambda: device.state.get("api_secret"), "the key is reported")
+        reply = agent.request("POST", f"/v1/regenerate-api-key?apikey={device.state['api_secret']}")
+        key = reply.text
+        refused = self.stand_in.faults.add(endpoint="state-patch", status=400, body="echo")
+        polls = self.stand_in.faults.add(endpoint="state-get", status=500, body="echo")
+        wait_until(lambda: refused.hits and polls.hits, "both are answered so")
+        wait_until(lambda: "Device state report failure" in agent.log and "Target state poll failed" in agent.log, "it is said")
+        self.assertIn("(hidden)", agent.log)
+        for secret in (key, self.config_of(agent)["deviceApiKey"]):
+            for length in (len(secret), 12):
+                self.assertNotIn(secret[:length], agent.log)
+
     def test_a_cloud_that_refuses_apps_still_gets_the_rest_and_the_cause_is_said_once(self):
         # The cloud does not count this release as built: reports that name it are refused as a whole.
         release = self.cloud.add_release(self.fleet, {"main": service()}, status="failed")
@@ -263,12 +277,21 @@ class Certificates(CloudTest):
     def test_a_root_may_come_from_the_environment_and_a_bad_one_disables_nothing(self):
         path = os.path.join(self.cloud_directory, "extra.pem")
         with open(path, "w", encoding="ascii") as file:
-            file.write("-----BEGIN CERTIFICATE-----\nbroken\n-----END CERTIFICATE-----\n" + self.stand_in.authority.pem)
+            # One that is cut, and one of the right length that is no certificate.
+            for body in ("broken", "MAMCAQE="):
+                file.write(f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+            file.write(self.stand_in.authority.pem)
         agent = self.managed_agent(start=False, balenaRootCA="!!!")
         agent.start(environment={"NODE_EXTRA_CA_CERTS": path})
         self.device(agent)
         self.assertIn("balenaRootCA", agent.log)
+        self.assertEqual(agent.log.count("1 of the extra certificates cannot be read"), 1)
 
+    def test_a_root_that_comes_with_a_change_of_config_json_is_trusted_at_once(self):
+        agent = self.managed_agent(balenaRootCA="")
+        wait_until(lambda: "Device bootstrap failed" in agent.log, "the certificate is refused")
+        self.write_config(agent, {**self.config_of(agent), "balenaRootCA": self.stand_in.root_base64})
+        self.device(agent)
 
     def test_a_clock_at_1970_is_named_and_heals_when_the_time_is_set(self):
         compiler = shutil.which("cc") or shutil.which("clang")
@@ -470,6 +493,20 @@ class LocalMode(CloudTest):
         containers = {name[1:] for row in self.engine.get("/containers/json?all=1") for name in row["Names"]}
         return volumes & networks & containers, volumes | networks | containers
 
+    def test_a_device_that_leaves_its_fleet_in_local_mode_keeps_what_its_owner_makes(self):
+        agent, device = self.provisioned_agent()
+        device.config["RESIN_SUPERVISOR_LOCAL_MODE"] = "1"
+        wait_until(lambda: self.snapshot(agent), "what there is is noted")
+        former = self.config_of(agent)
+        self.write_config(agent, {k: v for k, v in former.items() if k != "apiEndpoint"})
+        wait_until(lambda: not self.snapshot(agent), "the note is gone")
+        self.addCleanup(self.engine.request, "DELETE", "/volumes/owners?force=1")
+        self.engine.request("POST", "/volumes/create", {"Name": "owners"})
+        self.write_config(agent, former)
+        device.config["RESIN_SUPERVISOR_LOCAL_MODE"] = "0"
+        wait_until(lambda: "Previous engine snapshot was not stored" in agent.log, "local mode ends")
+        self.assertIn("owners", {row["Name"] for row in self.engine.get("/volumes")["Volumes"] or []})
+
     def test_leaving_local_mode_leaves_the_agents_own_container_with_all_that_it_has(self):
         release = self.cloud.add_release(self.fleet, {"main": service()})
         agent, device = self.provisioned_agent()
@@ -527,12 +564,6 @@ class LocalMode(CloudTest):
 
 
 class Membership(CloudTest):
-    def write(self, agent, config):
-        path = agent.config + ".new"
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(config, file)
-        os.rename(path, agent.config)
-
     def test_a_device_joins_and_leaves_by_its_config_json_without_a_restart(self):
         release = self.cloud.add_release(self.fleet, {"main": service()})
         agent = self.agent(config="{}")
@@ -540,7 +571,7 @@ class Membership(CloudTest):
         self.assertEqual(agent.status()["appState"], "applied")
         process = agent.process.pid
         config = self.config_of(agent)
-        self.write(agent, {**config, **self.config()})
+        self.write_config(agent, {**config, **self.config()})
         device = self.device(agent)
         self.assertEqual(device.uuid, config["uuid"])
         self.wait_for_report(device, release, "main")
@@ -549,10 +580,35 @@ class Membership(CloudTest):
         config = self.config_of(agent)
         for name in ("apiEndpoint", "apiKey", "deviceApiKey", "deviceId", "registered_at", "applicationId"):
             config.pop(name, None)
-        self.write(agent, config)
+        self.write_config(agent, config)
         wait_until(lambda: agent.get("/v2/state/status").status == 200, "no key is needed any more")
         seen = len(self.stand_in.seen("state-get"))
         self.assertEqual(agent.post_target(app(local_service("bench"))).status, 200)
         wait_until(lambda: "bench" in self.engine.service_containers(1), "a local app runs")
         self.assertEqual(len(self.stand_in.seen("state-get")), seen)
+        self.assertEqual((agent.process.pid, agent.process.poll()), (process, None))
+
+    def test_a_device_that_joins_another_cloud_tells_it_everything(self):
+        other = StandIn(os.path.join(self.cloud_directory, "other"), poll_floor=POLL)
+        self.addCleanup(other.stop)
+        fleet = other.cloud.add_fleet("other", provisioning_key=PROVISIONING_KEY)
+        agent, device = self.provisioned_agent()
+        wait_until(lambda: device.state.get("api_secret"), "the first cloud knows the key")
+        reply = agent.request("PATCH", f"/v2/device/tags?apikey={device.state['api_secret']}", {"one": "1"})
+        self.assertEqual(reply.status, 202, reply.text)
+        wait_until(lambda: "one" in device.tags, "the first cloud has the tag")
+        process = agent.process.pid
+        config = self.config_of(agent)
+        for name in ("deviceId", "registered_at", "deviceApiKey"):
+            config.pop(name, None)
+        self.write_config(agent, {
+            **config, "apiEndpoint": other.url, "apiKey": PROVISIONING_KEY, "applicationId": fleet.id,
+            "balenaRootCA": other.root_base64})
+        there = wait_until(lambda: other.cloud.devices.get(config["uuid"]), "the other cloud knows the device")
+        wait_until(lambda: there.state.get("api_secret"), "the other cloud knows the key")
+        for name in ("api_port", "supervisor_version", "os_version", "os_variant", "status", "mac_address"):
+            self.assertEqual(there.state.get(name), device.state.get(name), name)
+        reply = agent.request("PATCH", f"/v2/device/tags?apikey={there.state['api_secret']}", {"one": "1"})
+        self.assertEqual(reply.status, 202, reply.text)
+        wait_until(lambda: "one" in there.tags, "the other cloud has the tag")
         self.assertEqual((agent.process.pid, agent.process.poll()), (process, None))

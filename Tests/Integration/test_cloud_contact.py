@@ -52,6 +52,23 @@ class FirstContact(CloudTest):
         wait_until(lambda: len(self.stand_in.seen("state-get")) > polls + 1, "it polls again")
         self.assertEqual(len(variables()), seen)
 
+    def test_what_is_configured_is_told_also_when_the_agent_is_killed_before_the_cloud_takes_it(self):
+        self.stand_in.faults.add(endpoint="odata", status=500)
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent, device = self.provisioned_agent(persistentLogging=True)
+        wait_until(lambda: "Could not report initial configuration" in agent.log, "the cloud does not take it")
+        self.wait_for_report(device, release, "main")
+        wait_until(lambda: self.stand_in.seen("state-get", status=304), "the target has its tag")
+        agent.kill()
+        self.stand_in.faults.clear()
+        agent.start()
+        wait_until(lambda: device.config.get("RESIN_SUPERVISOR_PERSISTENT_LOGGING") == "true", "the variable")
+        whole = len(self.stand_in.seen("state-get", status=200))
+        polls = len(self.stand_in.seen("state-get", status=304))
+        wait_until(lambda: len(self.stand_in.seen("state-get", status=304)) > polls + 1, "it polls by the tag again")
+        # The variable is a new target, which is fetched once.
+        self.assertLessEqual(len(self.stand_in.seen("state-get", status=200)), whole + 1)
+
     def test_an_endpoint_that_redirects_writes_keeps_the_identity_and_heals_with_the_right_one(self):
         agent = self.managed_agent(apiEndpoint=self.stand_in.plain_url)
         wait_until(lambda: self.stand_in.seen("register", status=301), "it tries to register")

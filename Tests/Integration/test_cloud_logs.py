@@ -224,6 +224,20 @@ class ContainerLines(LineTest):
         self.write(container, "last", 10)
         self.wait_for_all(device, "last", 10)
 
+    def test_a_cloud_that_asks_for_time_gets_it(self):
+        faults = [
+            self.stand_in.faults.add(endpoint="log-stream", count=1, status=503, retry_after="1"),
+            self.stand_in.faults.add(endpoint="log-stream", count=1, status=500, retry_after="20"),
+        ]
+        agent, device, container = self.start()
+        self.write(container, "line", 10)
+        self.wait_for_all(device, "line", 10)
+        self.assertEqual([fault.hits for fault in faults], [1, 1])
+        times = [row["at"] for row in self.stand_in.seen("log-stream")]
+        # Overload is never answered faster than in 15 s, whatever Retry-After says.
+        self.assertGreater(times[1] - times[0], 15)
+        self.assertGreater(times[2] - times[1], 20)
+
     def test_after_a_late_refusal_of_the_key_nothing_is_sent_again(self):
         agent, device, container = self.start()
         self.write(container, "first", 10)

@@ -98,8 +98,12 @@ final class DeltaClient {
     _ url: String, authorization: String, settings: DeltaSettings
   ) async throws(Failure) -> ClientResponse {
     let limit = settings.requestTimeout
+    var headers = [
+      (name: "Authorization", value: authorization), (name: "Accept", value: "application/json"),
+    ]
+    if let userAgent = settings.userAgent { headers.append(("User-Agent", userAgent)) }
     let request = ClientRequest(
-      "GET", url, headers: [("Authorization", authorization), ("Accept", "application/json")],
+      "GET", url, headers: headers,
       timeouts: .init(connect: limit, firstByte: limit, idle: limit, total: limit),
       bodyLimit: Self.answerLimit)
     do throws(ClientError) {

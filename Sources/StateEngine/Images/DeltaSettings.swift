@@ -13,10 +13,12 @@ public nonisolated struct DeltaSettings: Sendable, Hashable {
   public var requestTimeout: Duration
   /// Of all tries to apply a delta; nil: without limit.
   public var applyTimeout: Duration?
+  /// `User-Agent` of both requests; nil sends none.
+  public var userAgent: String?
 
   public init(
     version: Int, endpoint: String, apiEndpoint: String, username: String, key: String,
-    requestTimeout: Duration, applyTimeout: Duration?
+    requestTimeout: Duration, applyTimeout: Duration?, userAgent: String? = nil
   ) {
     self.version = version
     self.endpoint = endpoint
@@ -25,5 +27,6 @@ public nonisolated struct DeltaSettings: Sendable, Hashable {
     self.key = key
     self.requestTimeout = requestTimeout
     self.applyTimeout = applyTimeout
+    self.userAgent = userAgent
   }
 }

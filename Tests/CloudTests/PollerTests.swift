@@ -1,0 +1,53 @@
+import EventLoop
+import HTTPClient
+import JSON
+import TestSupport
+import Testing
+
+@testable import Cloud
+
+/// Polls of the target state (cloud 2, 9.2).
+struct PollerTests {
+  private let config =
+    #"{"apiEndpoint":"http://127.0.0.1:9","uuid":"ab","deviceApiKey":"key","deviceId":1,"registered_at":1}"#
+
+  private func poller(_ device: CloudFixture) -> TargetPoller {
+    TargetPoller(device.client, store: device.store, host: device, logger: quiet)
+  }
+
+  @Test func aLinkThatIsNotYetToPollNeverHangs() async throws {
+    LoopDriver.start()
+    let device = try CloudFixture(config)
+    let poller = poller(device)
+    #expect(poller.isAlive(at: .read() + .seconds(86_400)))
+    let polling = Task { await poller.run() }
+    let isRunning = await eventually { !poller.isAlive(at: .read() + .seconds(86_400)) }
+    #expect(isRunning)
+    #expect(poller.isAlive())
+    polling.cancel()
+    await polling.value
+    #expect(poller.isAlive(at: .read() + .seconds(86_400)))
+  }
+
+  private func answer(_ body: String) -> CloudAnswer {
+    CloudAnswer(status: 200, headers: HeaderFields(), body: Array(body.utf8))
+  }
+
+  @Test func anInvalidTargetWithoutATagIsRejectedOnceUntilAnotherCame() throws {
+    let device = try CloudFixture(config)
+    let poller = poller(device)
+    func take(_ body: String) throws {
+      try poller.take(answer(body), endpoint: "http://127.0.0.1:9", uuid: "ab", asked: nil)
+    }
+    device.refusal = .invalid("it is wrong")
+    try take(#"{"ab":1}"#)
+    try take(#"{"ab":1}"#)
+    #expect(device.logged == ["Could not move to new release: it is wrong"])
+    device.refusal = nil
+    try take(#"{"ab":2}"#)
+    #expect(device.taken == [["ab": 2]])
+    device.refusal = .invalid("it is wrong")
+    try take(#"{"ab":1}"#)
+    #expect(device.logged.count == 2)
+  }
+}
