@@ -228,6 +228,11 @@ class Firewall(CloudTest):
         agent = self.managed_agent(start=False, listenPort=port)
         agent.port = port
         self.stand_in.device_address = ("127.0.0.1", port)
+        agent.start(listen=None)
+        # What an unknown device says has no place to go.
+        self.wait_for_containers(agent, "main")
+        self.wait_for_mode(agent, "off")
+        agent.kill()
         # A host without the tools: what the agent sees of it is empty where they would be.
         binary = agent.path("on-a-poor-host")
         with open(binary, "w", encoding="utf-8") as file:
@@ -240,10 +245,10 @@ class Firewall(CloudTest):
         os.chmod(start, 0o755)
         with unittest.mock.patch.dict(os.environ, SUPERVISOR_TEST_BINARY=start):
             agent.start(listen=None)
-        self.wait_for_containers(agent, "main")
         device = self.device(agent)
         for tool in ("iptables", "ip6tables"):
             text = f"Firewall mode not applied due to error: {tool} is not installed"
             wait_until(lambda text=text: [row for _, row in device.log_arrivals if row["message"] == text],
                        f"the cloud is told of {tool}")
             self.assertEqual(agent.log.count(text), 1)
+        self.wait_for_containers(agent, "main")
