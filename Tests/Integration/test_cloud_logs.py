@@ -206,6 +206,14 @@ class ContainerLines(LineTest):
         self.stand_in.start()
         self.wait_for_all(device, "second", 3000)
 
+    def test_a_log_sink_that_is_slow_gets_every_line(self):
+        self.stand_in.faults.add(endpoint="log-stream", count=1, log="slow")
+        agent, device, container = self.start()
+        for name in ("first", "second", "third"):
+            self.write(container, name, 500)
+            self.wait_for_all(device, name, 500)
+        self.assertEqual(len(self.arrived(device, "third")), 500)
+
     def test_a_stream_that_is_refused_answered_early_or_cut_goes_on(self):
         faults = [
             self.stand_in.faults.add(endpoint="log-stream", count=1, log="503"),
