@@ -24,6 +24,7 @@ from model import Cloud, Refused, compact, etag
 BODY_LIMIT = 512 * 1024
 COMPRESSION_THRESHOLD = 1024
 LOG_REFUSAL_DELAY = 55
+LOG_BUFFER, LOG_FLUSH = 50, 0.5
 FORWARD_TIMEOUT = 50
 TEXT_ANSWER = re.compile(r"[A-Za-z0-9\s:'.?!,/-]*")
 
@@ -93,6 +94,10 @@ class StandIn:
             server.shutdown()
             server.server_close()
             server.cut()
+
+    def close_idle(self):
+        """Ends the connections that wait for their next request, as a load balancer does; how many."""
+        return sum(server.cut(idle=True) for server in self.servers)
 
     def use_certificate(self, chain, key):
         """For connections from now on."""
@@ -168,6 +173,7 @@ class _Server(http.server.ThreadingHTTPServer):
         self.stand_in = stand_in
         self.tls = tls
         self.open = set()
+        self.busy = set()
         super().__init__(address, _Handler)
 
     def finish_request(self, request, client_address):
@@ -192,12 +198,14 @@ class _Server(http.server.ThreadingHTTPServer):
             except OSError:
                 pass
 
-    def cut(self):
-        for connection in list(self.open):
+    def cut(self, idle=False):
+        connections = self.open - self.busy if idle else set(self.open)
+        for connection in connections:
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+        return len(connections)
 
     def handle_error(self, request, client_address):
         pass
@@ -236,6 +244,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             headers={k.lower(): v for k, v in self.headers.items() if k.lower() != "authorization"},
             key_in_url=bool(self.key and self.key in self.path), scheme="https" if self.server.tls else "http")
         fault = stand_in.faults.take(endpoint)
+        self.server.busy.add(self.connection)
         guard = endpoint in ("state-get", "state-patch", "tags", "log-stream")
         flight = (endpoint, groups[:1] or None)
         if guard:
@@ -255,6 +264,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
         finally:
             self.row["done"] = time.monotonic()
+            self.server.busy.discard(self.connection)
             if guard:
                 stand_in.in_flight[flight] -= 1
 
@@ -274,6 +284,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if not isinstance(content, str):
                 headers, content = {"Content-Type": "application/json"}, compact(content)
             content = content.encode() if isinstance(content, str) else content
+        if fault and fault.late:
+            time.sleep(fault.late)
         if fault and fault.connection == "lost-acknowledgement":
             self.row["status"] = "lost"
             self._break("close")
@@ -465,6 +477,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return self.answer(400, content=str(error).encode())
             lines = (pending + text).split(b"\n")
             pending = lines.pop()
+            if mode == "rate":
+                lines = self._limited(lines)
+                time.sleep(LOG_FLUSH)
             now = time.monotonic()
             for line in lines:
                 if not line.strip():
@@ -475,6 +490,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                     return self.answer(400, content=str(error).encode())
                 if stand_in.cloud.add_record(device, record):
                     device.log_arrivals.append((now, record))
+
+    @staticmethod
+    def _limited(lines):
+        """What the buffer of the real API keeps, with its record of the others."""
+        if len(lines) <= LOG_BUFFER:
+            return lines
+        warning = {"message": f"Warning: Suppressed {len(lines) - LOG_BUFFER + 1} message(s) due to rate limiting",
+                   "timestamp": int(time.time() * 1000), "isSystem": True, "isStdErr": True}
+        return [compact(warning), *lines[1 - LOG_BUFFER:]]
 
     def _chunk(self, timeout=None):
         """The next chunk of a chunked body; empty at its end, None when there was nothing in time."""

@@ -86,6 +86,30 @@ class Faults(CloudTest):
         wait_until(lambda: "one" in device.tags, "the tag is written")
         self.assertEqual(agent.get("/v1/healthy").status, 200)
 
+    def test_an_answer_that_is_out_of_date_does_not_win_over_a_newer_one(self):
+        agent, device = self.provisioned_agent()
+        wait_until(lambda: device.state.get("api_secret"), "the key is reported")
+        late = self.stand_in.faults.add(endpoint="state-get", count=1, late=3)
+        device.name = "older"
+        wait_until(lambda: late.hits, "an answer is on its way")
+        device.name = "newer"
+        self.cloud.notify()
+        wait_until(lambda: self.get_json(agent, device, "/v2/device/name")["deviceName"] == "newer", "the newer name")
+        polls = len(self.stand_in.seen("state-get", status=304))
+        wait_until(lambda: len(self.stand_in.seen("state-get", status=304)) > polls + 1, "nothing comes after it")
+        self.assertEqual(self.get_json(agent, device, "/v2/device/name")["deviceName"], "newer")
+        self.assertEqual(self.stand_in.overlaps, [])
+
+    def test_connections_that_the_cloud_closes_between_two_calls_cost_nothing(self):
+        agent, device = self.provisioned_agent()
+        wait_until(lambda: self.stand_in.seen("state-get", status=304), "it polls")
+        for _ in range(3):
+            closed = wait_until(self.stand_in.close_idle, "a connection is idle")
+            self.assertGreater(closed, 0)
+            polls = len(self.stand_in.seen("state-get"))
+            wait_until(lambda: len(self.stand_in.seen("state-get")) > polls + 1, "it polls on")
+        self.assertNotIn("Target state poll failed", agent.log)
+
     def test_a_refused_key_exchange_heals_when_it_is_over(self):
         uuid, key = "ab" * 16, "91e7c30fa5d24b86870ce4b12f9d356a"
         device = self.cloud.add_device(self.fleet, uuid, "another-key-of-it")

@@ -214,6 +214,18 @@ class ContainerLines(LineTest):
             self.wait_for_all(device, name, 500)
         self.assertEqual(len(self.arrived(device, "third")), 500)
 
+    def test_a_log_sink_that_stores_a_hundred_lines_a_second_is_waited_for(self):
+        fault = self.stand_in.faults.add(endpoint="log-stream", count=1, log="rate")
+        agent, device, container = self.start()
+        self.write(container, "many", 2000)
+        wait_until(
+            lambda: any("due to rate limiting" in r["message"] for _, r in device.log_arrivals), "the cloud drops lines")
+        self.assertEqual(fault.hits, 1)
+        for each in self.stand_in.servers:
+            each.cut()
+        self.write(container, "after", 50)
+        self.wait_for_all(device, "after", 50)
+
     def test_a_stream_that_is_refused_answered_early_or_cut_goes_on(self):
         faults = [
             self.stand_in.faults.add(endpoint="log-stream", count=1, log="503"),
