@@ -13,7 +13,7 @@ from cloud import CloudTest, service
 from engine_gate import EngineGate
 from harness import IMAGE, run, wait_until
 
-import server
+import log_sink
 
 FILES = "/run/log/journal"
 
@@ -262,8 +262,8 @@ class ContainerLines(LineTest):
         agent, device, container = self.start()
         self.write(container, "first", 10)
         self.wait_for_all(device, "first", 10)
-        delay, server.LOG_REFUSAL_DELAY = server.LOG_REFUSAL_DELAY, 20
-        self.addCleanup(setattr, server, "LOG_REFUSAL_DELAY", delay)
+        delay, log_sink.REFUSAL_DELAY = log_sink.REFUSAL_DELAY, 20
+        self.addCleanup(setattr, log_sink, "REFUSAL_DELAY", delay)
         fault = self.stand_in.faults.add(endpoint="log-stream", count=1, log="late-401")
         for each in self.stand_in.servers:
             each.cut()
