@@ -1,6 +1,6 @@
 import EventLoop
 import Glibc
-import HTTPClient
+public import HTTPClient
 public import HostConfiguration
 import JSON
 import Logging

@@ -110,6 +110,7 @@ public final class CloudLink {
       if settings.string(.initialConfigReported) ?? "" != "" {
         try? settings.set([.initialConfigReported: .string("")])
       }
+      try? store.settings.remove(FirstContact.noteKey)
       return
     }
     tasks = [

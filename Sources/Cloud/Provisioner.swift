@@ -1,5 +1,6 @@
 import Database
 import EventLoop
+import HTTPClient
 import HostConfiguration
 import JSON
 import Logging

@@ -1,3 +1,5 @@
+public import HTTPClient
+
 /// One attempt to make the device known to the cloud (cloud 1.3), as a pure state machine: `next`
 /// says what to ask, `receive` takes the answer.
 ///

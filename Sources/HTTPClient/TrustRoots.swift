@@ -48,7 +48,9 @@ nonisolated struct TrustRoots {
   mutating func removeUnreadable() -> Int {
     let former = certificates.count
     let readable = certificates.filter { text in
-      text.utf8CString.withUnsafeBytes { ccurl_can_read_certificates($0.baseAddress, $0.count - 1) != 0 }
+      text.utf8CString.withUnsafeBytes {
+        ccurl_try_certificates($0.baseAddress, $0.count - 1) != CURLE_SSL_CACERT_BADFILE
+      }
     }
     use(readable.count == former ? [] : readable)
     return former - certificates.count

@@ -72,6 +72,8 @@ def page_handler(stand_in, fleet):
                     return self.answer(file.read(), "text/html; charset=utf-8")
             if self.path == "/state":
                 return self.answer(snapshot())
+            if self.path == "/requests":
+                return self.answer(dump())
             self.answer({"error": "Not Found"}, status=404)
 
         def do_POST(self):
@@ -101,6 +103,11 @@ def page_handler(stand_in, fleet):
         return {"devices": devices, "requests": requests, "faults": faults, "releases": releases,
                 "tracked": fleet.tracked}
 
+    def dump():
+        """All that was asked, with times of the monotonic clock; without bodies, which have keys in them."""
+        names = ("at", "done", "endpoint", "method", "path", "status", "scheme", "resumed", "sent", "received", "error")
+        return [{name: row[name] for name in names if row.get(name) is not None} for row in list(stand_in.requests)]
+
     def act(path, body):
         cloud = stand_in.cloud
         if path == "/fault":
@@ -112,6 +119,8 @@ def page_handler(stand_in, fleet):
             release = cloud.add_release(fleet, body["services"])
             cloud.notify()
             return {"commit": release.commit}
+        if path == "/close-idle":
+            return {"closed": stand_in.close_idle()}
         device = cloud.devices[body["uuid"]]
         if path == "/config":
             device.config[body["name"]] = body["value"]
@@ -121,6 +130,10 @@ def page_handler(stand_in, fleet):
                 if name in body:
                     setattr(device, name, body[name])
             cloud.notify([device])
+        elif path == "/update":
+            cloud.notify([device])
+        elif path == "/rotate":
+            cloud.rotate_key(device, body["key"])
         elif path == "/call":
             status, _, content = stand_in.forward(device, body.get("method", "POST"), body["path"], body.get("data"))
             return {"status": status, "body": content.decode()}

@@ -14,7 +14,7 @@ BODIES = (
 )
 TAGS = ("absent", "strong", "changing", "frozen", "unmodified")
 CONNECTIONS = ("close", "reset", "reset-in-body", "hang", "lost-acknowledgement")
-LOG_SINKS = ("deaf", "slow", "early-201", "late-401", "close-every", "pause", "503")
+LOG_SINKS = ("deaf", "slow", "rate", "early-201", "late-401", "close-every", "pause", "503")
 
 
 @dataclass
@@ -23,6 +23,7 @@ class Fault:
 
     endpoint      one of ENDPOINTS, or `*`
     delay         seconds before the answer's head
+    late          seconds between making the answer and sending it, so that it is out of date
     body_delay    seconds before each 64 bytes of the answer's body
     status        answered instead of the real status, with an empty body unless `text` says otherwise
     retry_after   value of `Retry-After`
@@ -31,13 +32,14 @@ class Fault:
     etag          one of TAGS
     connection    one of CONNECTIONS; `lost-acknowledgement` does what was asked and then drops the connection
     committed     with `status`: do what was asked, and then answer the status
-    log           one of LOG_SINKS
+    log           one of LOG_SINKS; `rate` stores 50 records each half second and drops the oldest beyond them
     period        seconds, for `close-every` and `pause`
     count         how many requests it still hits; None means all
     """
 
     endpoint: str = "*"
     delay: float = 0
+    late: float = 0
     body_delay: float = 0
     status: int = 0
     text: str = ""

@@ -132,6 +132,11 @@ class Cloud:
 
     # --- keys
 
+    def rotate_key(self, device, key):
+        """From now on the device is known by this key alone."""
+        with self.lock:
+            device.keys = {key}
+
     def device_of_key(self, key):
         for device in self.devices.values():
             if key in device.keys:

@@ -8,22 +8,20 @@ import http.server
 import json
 import os
 import re
-import select
 import socket
 import ssl
-import struct
 import threading
 import time
 import urllib.parse
-import zlib
 
 from certificates import Authority, TokenSigner
 from faults import Faults
+from faulty import Cut, FaultyAnswers
+from log_sink import LogSink
 from model import Cloud, Refused, compact, etag
 
 BODY_LIMIT = 512 * 1024
 COMPRESSION_THRESHOLD = 1024
-LOG_REFUSAL_DELAY = 55
 FORWARD_TIMEOUT = 50
 TEXT_ANSWER = re.compile(r"[A-Za-z0-9\s:'.?!,/-]*")
 
@@ -93,6 +91,10 @@ class StandIn:
             server.shutdown()
             server.server_close()
             server.cut()
+
+    def close_idle(self):
+        """Ends the connections that wait for their next request, as a load balancer does; how many."""
+        return sum(server.cut(idle=True) for server in self.servers)
 
     def use_certificate(self, chain, key):
         """For connections from now on."""
@@ -168,6 +170,7 @@ class _Server(http.server.ThreadingHTTPServer):
         self.stand_in = stand_in
         self.tls = tls
         self.open = set()
+        self.busy = set()
         super().__init__(address, _Handler)
 
     def finish_request(self, request, client_address):
@@ -192,22 +195,20 @@ class _Server(http.server.ThreadingHTTPServer):
             except OSError:
                 pass
 
-    def cut(self):
-        for connection in list(self.open):
+    def cut(self, idle=False):
+        connections = self.open - self.busy if idle else set(self.open)
+        for connection in connections:
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+        return len(connections)
 
     def handle_error(self, request, client_address):
         pass
 
 
-class _Cut(Exception):
-    """The connection is to end now."""
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(LogSink, FaultyAnswers, http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "stand-in"
 
@@ -236,6 +237,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             headers={k.lower(): v for k, v in self.headers.items() if k.lower() != "authorization"},
             key_in_url=bool(self.key and self.key in self.path), scheme="https" if self.server.tls else "http")
         fault = stand_in.faults.take(endpoint)
+        self.server.busy.add(self.connection)
         guard = endpoint in ("state-get", "state-patch", "tags", "log-stream")
         flight = (endpoint, groups[:1] or None)
         if guard:
@@ -251,10 +253,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             body = self._drain()
             self.row["body"] = body
             self._serve(endpoint, groups, query, body, fault)
-        except (_Cut, OSError, ssl.SSLError):
+        except (Cut, OSError, ssl.SSLError):
             self.close_connection = True
         finally:
             self.row["done"] = time.monotonic()
+            self.server.busy.discard(self.connection)
             if guard:
                 stand_in.in_flight[flight] -= 1
 
@@ -274,6 +277,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if not isinstance(content, str):
                 headers, content = {"Content-Type": "application/json"}, compact(content)
             content = content.encode() if isinstance(content, str) else content
+        if fault and fault.late:
+            time.sleep(fault.late)
         if fault and fault.connection == "lost-acknowledgement":
             self.row["status"] = "lost"
             self._break("close")
@@ -411,85 +416,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         rows = [{"statusCode": a[0], "body": a[2].decode()} for a in answers]
         return 207, {"Content-Type": "application/json"}, compact(rows)
 
-    # --- logs
-
-    def log_stream(self, uuid, fault):
-        """Reads the endless request; answers only at its end or on an error."""
-        stand_in = self.server.stand_in
-        device = stand_in.cloud.devices.get(uuid)
-        self.close_connection = True
-        if fault and fault.delay:
-            time.sleep(fault.delay)
-        if fault and fault.connection in ("close", "reset", "hang"):
-            self._break(fault.connection)
-        if fault and fault.status:
-            return self._fault_status(fault)
-        if self.headers.get("Content-Type") != "application/x-ndjson":
-            return self.answer(415)
-        if device is None or device.frozen or device.deleted:
-            stand_in._stop.wait(LOG_REFUSAL_DELAY)
-            return self.answer(401)
-        if self.key not in device.keys:
-            return self.answer(401)
-        mode = fault.log if fault else ""
-        if mode == "early-201":
-            return self.answer(201)
-        if mode == "503":
-            return self.answer(503)
-        if mode == "late-401":
-            stand_in._stop.wait(LOG_REFUSAL_DELAY)
-            return self.answer(401)
-        if mode == "deaf":
-            stand_in._stop.wait()
-            raise _Cut
-        if mode == "pause":
-            stand_in._stop.wait(fault.period)
-        inflate = zlib.decompressobj(31) if self.headers.get("Content-Encoding") == "gzip" else None
-        opened, pending = time.monotonic(), b""
-        while True:
-            if mode == "close-every" and time.monotonic() - opened > fault.period:
-                raise _Cut
-            if mode == "slow":
-                time.sleep(1)
-            chunk = self._chunk(timeout=0.2 if mode == "close-every" else None)
-            if chunk is None:
-                continue
-            self.row["received"] = self.row.get("received", 0) + len(chunk)
-            if not chunk:
-                if pending:
-                    return self.answer(400, content=b"incomplete record")
-                return self.answer(201)
-            try:
-                text = inflate.decompress(chunk) if inflate else chunk
-            except zlib.error as error:
-                return self.answer(400, content=str(error).encode())
-            lines = (pending + text).split(b"\n")
-            pending = lines.pop()
-            now = time.monotonic()
-            for line in lines:
-                if not line.strip():
-                    continue
-                try:
-                    record = json.loads(line)
-                except ValueError as error:
-                    return self.answer(400, content=str(error).encode())
-                if stand_in.cloud.add_record(device, record):
-                    device.log_arrivals.append((now, record))
-
-    def _chunk(self, timeout=None):
-        """The next chunk of a chunked body; empty at its end, None when there was nothing in time."""
-        if timeout is not None:
-            pending = getattr(self.connection, "pending", lambda: 0)()
-            if not pending and not select.select([self.connection], [], [], timeout)[0]:
-                return None
-        size = self.rfile.readline()
-        if not size:
-            raise _Cut
-        length = int(size.split(b";")[0], 16)
-        data = self.rfile.read(length)
-        self.rfile.readline()
-        return data
-
     # --- reading and answering
 
     def _key(self):
@@ -531,85 +457,3 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if status not in (204, 304):
             self.wfile.write(content)
-
-    # --- faults
-
-    def _break(self, how):
-        self.row["status"] = self.row.get("status") or how
-        if how == "hang":
-            self.server.stand_in._stop.wait()
-        if how == "reset":
-            # Linger of zero makes close send a reset.
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            os.close(self.connection.detach())
-        raise _Cut
-
-    def _fault_status(self, fault, asked=b""):
-        headers = {"Content-Type": "text/plain"} if fault.text else {}
-        if fault.retry_after:
-            headers["Retry-After"] = fault.retry_after
-        if fault.location:
-            headers["Location"] = fault.location
-        content = fault.text.encode()
-        if fault.body == "echo":
-            key = self.headers.get("Authorization", "").encode()
-            headers, content = {**headers, "Content-Type": "text/plain"}, key + b" " + asked
-        self.answer(fault.status, headers, content)
-
-    def _faulty_body(self, status, headers, content, fault):
-        if fault.etag == "absent":
-            headers.pop("ETag", None)
-        elif fault.etag == "strong" and "ETag" in headers:
-            headers["ETag"] = headers["ETag"].removeprefix("W/")
-        elif fault.etag == "changing":
-            headers["ETag"] = f'W/"{os.urandom(6).hex()}"'
-        elif fault.etag == "frozen":
-            headers["ETag"] = 'W/"frozen"'
-        elif fault.etag == "unmodified":
-            return self.answer(304)
-        kind = fault.body
-        uuid = next(iter(self.server.stand_in.cloud.devices), "")
-        if kind == "empty":
-            content = b""
-        elif kind == "invalid-json":
-            content = b'{"' + uuid.encode() + b'": {"name": '
-        elif kind == "wrong-shape":
-            content = compact({uuid: {"name": 5, "config": [], "apps": {"x": {"id": "y"}}}})
-        elif kind == "wrong-uuid":
-            content = content.replace(uuid.encode(), b"0" * 32)
-        elif kind == "html":
-            headers, content = {"Content-Type": "text/html"}, b"<html><body>Please log in</body></html>"
-        elif kind == "nan":
-            content = content.replace(b'"id":', b'"id":NaN,"x":', 1)
-        elif kind == "duplicate-keys":
-            content = content.replace(b'{"name":', b'{"name":"first","name":', 1)
-        elif kind in ("large", "huge"):
-            filler = "x" * ((5 if kind == "large" else 100) << 20)
-            content = content[:-2] + b',"filler":"' + filler.encode() + b'"}}'
-        elif kind == "redirect-loop":
-            return self.answer(302, {"Location": self.path})
-        elif kind == "corrupt-gzip":
-            packed = bytearray(gzip.compress(content))
-            packed[len(packed) // 2] ^= 0xFF
-            headers["Content-Encoding"], content = "gzip", bytes(packed)
-        elif kind == "wrong-encoding":
-            headers["Content-Encoding"] = "gzip"
-        elif kind == "truncated":
-            self.answer(status, headers, content[: len(content) // 2], length=len(content))
-            raise _Cut
-        elif kind == "truncated-chunk":
-            self.send_response_only(status)
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            self.wfile.write(b"%x\r\n" % len(content) + content[: len(content) // 2])
-            raise _Cut
-        if fault.connection == "reset-in-body":
-            self.answer(status, headers, content[: len(content) // 2], length=len(content))
-            self._break("reset")
-        if fault.body_delay:
-            self.answer(status, {**headers, "Content-Encoding": "identity"}, b"", length=len(content))
-            for at in range(0, len(content), 64):
-                time.sleep(fault.body_delay)
-                self.wfile.write(content[at:at + 64])
-            return
-        self.answer(status, headers, content)

@@ -16,6 +16,8 @@ import sqlite3
 import subprocess
 
 SHORTEST = 8
+# A run of one letter is found where nobody has told a key.
+FEWEST_CHARACTERS = 6
 # Where a secret belongs: the configuration, the database (also on the disk of a test), former identities, what was
 # last reported, and the proxy; `.new` is what an agent that was killed had begun to write.
 KEEPERS = re.compile(
@@ -52,6 +54,8 @@ def secret(name, value):
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if isinstance(value, str) and len(value) >= SHORTEST:
+        if len(set(value)) < FEWEST_CHARACTERS:
+            raise ValueError(f"the {name} of this test has too few different characters to be looked for")
         _secrets.setdefault(value, name)
 
 

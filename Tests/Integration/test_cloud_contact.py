@@ -120,6 +120,9 @@ class Desk(DeviceTest):
         finally:
             connection.close()
 
+    def requests(self):
+        return json.loads(self.page("/requests")[1])
+
     def shown(self):
         try:
             return json.loads(self.page("/state")[1])
@@ -151,6 +154,17 @@ class Desk(DeviceTest):
         self.assertEqual(status, 200, text)
         wait_until(lambda: any(fault["hits"] for fault in self.shown()["faults"]), "the fault hits")
         self.assertEqual(self.page("/fault", {"endpoint": "nothing"})[0], 400)
+        polls = sum(row["endpoint"] == "state-get" for row in self.requests())
+        self.assertEqual(self.page("/update", {"uuid": device["uuid"]})[0], 200)
+        wait_until(lambda: sum(r["endpoint"] == "state-get" for r in self.requests()) > polls, "it polls")
+        self.assertEqual(self.page("/close-idle", {})[0], 200)
+        with open(os.path.join(directory, "config.json"), encoding="utf-8") as file:
+            config = json.load(file)
+        self.assertEqual(self.page("/rotate", {"uuid": device["uuid"], "key": os.urandom(16).hex()})[0], 200)
+        refused = wait_until(lambda: [r for r in self.requests() if r.get("status") == 401], "the old key is refused")
+        self.assertEqual(refused, sorted(refused, key=lambda row: row["at"]))
+        self.assertEqual(self.page("/rotate", {"uuid": device["uuid"], "key": config["deviceApiKey"]})[0], 200)
+        self.assertNotIn(config["deviceApiKey"], json.dumps(self.requests()))
         status, _ = self.page("/config", {"uuid": device["uuid"], "name": "RESIN_SUPERVISOR_LOCAL_MODE", "value": "1"})
         self.assertEqual(status, 200)
         wait_until(lambda: agent.get("/v2/device/name").status == 200, "the device is in local mode: no key is needed")

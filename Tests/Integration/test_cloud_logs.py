@@ -13,7 +13,7 @@ from cloud import CloudTest, service
 from engine_gate import EngineGate
 from harness import IMAGE, run, wait_until
 
-import server
+import log_sink
 
 FILES = "/run/log/journal"
 
@@ -206,6 +206,26 @@ class ContainerLines(LineTest):
         self.stand_in.start()
         self.wait_for_all(device, "second", 3000)
 
+    def test_a_log_sink_that_is_slow_gets_every_line(self):
+        self.stand_in.faults.add(endpoint="log-stream", count=1, log="slow")
+        agent, device, container = self.start()
+        for name in ("first", "second", "third"):
+            self.write(container, name, 500)
+            self.wait_for_all(device, name, 500)
+        self.assertEqual(len(self.arrived(device, "third")), 500)
+
+    def test_a_log_sink_that_stores_a_hundred_lines_a_second_is_waited_for(self):
+        fault = self.stand_in.faults.add(endpoint="log-stream", count=1, log="rate")
+        agent, device, container = self.start()
+        self.write(container, "many", 2000)
+        wait_until(
+            lambda: any("due to rate limiting" in r["message"] for _, r in device.log_arrivals), "the cloud drops lines")
+        self.assertEqual(fault.hits, 1)
+        for each in self.stand_in.servers:
+            each.cut()
+        self.write(container, "after", 50)
+        self.wait_for_all(device, "after", 50)
+
     def test_a_stream_that_is_refused_answered_early_or_cut_goes_on(self):
         faults = [
             self.stand_in.faults.add(endpoint="log-stream", count=1, log="503"),
@@ -242,8 +262,8 @@ class ContainerLines(LineTest):
         agent, device, container = self.start()
         self.write(container, "first", 10)
         self.wait_for_all(device, "first", 10)
-        delay, server.LOG_REFUSAL_DELAY = server.LOG_REFUSAL_DELAY, 20
-        self.addCleanup(setattr, server, "LOG_REFUSAL_DELAY", delay)
+        delay, log_sink.REFUSAL_DELAY = log_sink.REFUSAL_DELAY, 20
+        self.addCleanup(setattr, log_sink, "REFUSAL_DELAY", delay)
         fault = self.stand_in.faults.add(endpoint="log-stream", count=1, log="late-401")
         for each in self.stand_in.servers:
             each.cut()

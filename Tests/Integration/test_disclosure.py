@@ -36,6 +36,13 @@ class Search(unittest.TestCase):
             "agents/1-x/log:2: deviceApiKey", "engine/dockerd.log:3: deviceApiKey",
             "produced/answers:2: password of the registry"])
 
+    def test_a_secret_that_stands_in_other_texts_by_chance_is_an_error_of_its_test(self):
+        for value in ("d" * 32, "cd" * 16, "abcdeabcde"):
+            with self.assertRaises(ValueError) as caught:
+                disclosure.secret("deviceApiKey", value)
+            self.assertNotIn(value, str(caught.exception))
+        disclosure.secret("deviceApiKey", "short")
+
     def test_what_stands_around_a_finding_is_shown_with_its_writer_and_without_the_secret(self):
         self.write("produced/journal", '{"MESSAGE":"key=%s;","_COMM":"dockerd","CONTAINER_NAME":"main_1"}\n' % KEY)
         findings = disclosure.Findings(self.directory, secrets=SECRETS)

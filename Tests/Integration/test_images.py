@@ -8,7 +8,7 @@ from harness import COMMAND, IMAGE, ROOT, DeviceTest, app, required, run, servic
 from stand_ins import Accounts, DeltaServer, Proxy, Registry, TokenServer
 
 UUID = "5" * 32
-KEY = "k" * 32
+KEY = "a61d0f7c94e24b38859b7e3c20f1d46a"
 USER = f"d_{UUID}"
 NAMES = ("a", "b", "c", "d", "e")
 

@@ -13,7 +13,7 @@ from system_bus import SystemBus
 UUID = "a1b2c3d4e5f60718293a4b5c6d7e8f90"
 COMMIT = "c0ffee01"
 # No cloud listens there.
-MANAGED = {"uuid": "0" * 32, "apiEndpoint": "http://127.0.0.1:9", "deviceApiKey": "k" * 32}
+MANAGED = {"uuid": "0" * 32, "apiEndpoint": "http://127.0.0.1:9", "deviceApiKey": "5e20c7b94d1f4a6698f3b07ad2c1e845"}
 PROVISIONED = {**MANAGED, "registered_at": 1700000000, "deviceId": 5}
 
 

@@ -211,7 +211,7 @@ class HandOver(Strategies):
 class OldImages(Strategies):
     """Below a cloud, that images are not kept for; there is none, so the target is put into the database."""
 
-    MANAGED = {"uuid": "0" * 32, "apiEndpoint": "http://127.0.0.1:9", "deviceApiKey": "k" * 32}
+    MANAGED = {"uuid": "0" * 32, "apiEndpoint": "http://127.0.0.1:9", "deviceApiKey": "c84a15f3e07b4d29961d0b7e5fa2c368"}
 
     def push(self, text, keep=False):
         name = f"tests/old-{os.getpid()}-{text}:1"

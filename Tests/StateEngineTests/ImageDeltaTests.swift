@@ -1,4 +1,5 @@
 import Database
+import HTTPClient
 import Model
 import Testing
 
@@ -31,6 +32,14 @@ import Testing
 
   @Test(arguments: [401, 500, 503, 301, 204]) func everythingElseIsTriedAgainLater(status: Int) {
     #expect(throws: DeltaClient.Failure.self) { try answer(status) }
+  }
+
+  @Test func aServiceThatAsksForTimeGetsIt() throws {
+    #expect(DeltaClient.delay(RetryAdvice(status: 500, retryAfter: nil, now: 0)) == nil)
+    let asked = try #require(DeltaClient.delay(RetryAdvice(status: 504, retryAfter: "40", now: 0)))
+    #expect(asked >= .seconds(40) && asked <= .seconds(48))
+    let overloaded = try #require(DeltaClient.delay(RetryAdvice(status: 503, retryAfter: "1", now: 0)))
+    #expect(overloaded >= .seconds(15) && overloaded <= .seconds(18))
   }
 
   @Test func theTokenIsForBothRepositoriesAtTheRegistryOfTheDestination() throws {

@@ -108,9 +108,9 @@ static inline int ccurl_packets_in_flight(int socket) {
 /// The bundle of certificates that libcurl was built to read; NULL when there is none.
 static inline const char *ccurl_default_bundle(void) { return curl_version_info(CURLVERSION_NOW)->cainfo; }
 
-/// Whether the TLS library can read a PEM text of certificates. What it thinks is only known at the begin of a
-/// handshake, so one is begun with a socket of our own that nobody accepts, and given up after the certificates.
-int ccurl_can_read_certificates(const void *pem, size_t length);
+/// How a handshake ends that trusts a PEM text of certificates and that the other side, which is ourselves, refuses:
+/// libcurl does not say otherwise whether its TLS library can read them.
+CURLcode ccurl_try_certificates(const void *pem, size_t length);
 
 /// The result of a finished transfer; CURLMsg holds it in a union.
 static inline CURLcode ccurl_message_result(const CURLMsg *message) { return message->data.result; }

@@ -1,5 +1,6 @@
 import Engine
 import EventLoop
+import Glibc
 import HTTPClient
 import JSON
 import Model
@@ -29,6 +30,8 @@ final class DeltaClient {
   private static let answerLimit = 256 * 1024
 
   private let client: HTTPClient
+  /// Either service has asked for time until then.
+  private var quietUntil: MonotonicTime?
   private var tokens: [String: (text: String, until: MonotonicTime)] = [:]
 
   init(client: HTTPClient = .shared) { self.client = client }
@@ -94,9 +97,20 @@ final class DeltaClient {
 
   // MARK: Requests
 
+  /// How long nothing is asked after an answer with this advice, lengthened by up to a fifth so that not all come back at
+  /// once; nil for not at all.
+  nonisolated static func delay(_ advice: RetryAdvice) -> Duration? {
+    guard advice.after != nil || advice.isOverloaded else { return nil }
+    let least = advice.isOverloaded ? RetryAdvice.overloadDelay : .zero
+    return max(advice.after ?? .zero, least) * Double.random(in: 1...1.2)
+  }
+
   private func send(
     _ url: String, authorization: String, settings: DeltaSettings
   ) async throws(Failure) -> ClientResponse {
+    guard quietUntil.map({ $0 <= .read() }) ?? true else {
+      throw Failure(message: "the delta service has asked for time")
+    }
     let limit = settings.requestTimeout
     var headers = [
       (name: "Authorization", value: authorization), (name: "Accept", value: "application/json"),
@@ -107,7 +121,11 @@ final class DeltaClient {
       timeouts: .init(connect: limit, firstByte: limit, idle: limit, total: limit),
       bodyLimit: Self.answerLimit)
     do throws(ClientError) {
-      return try await client.send(request)
+      let response = try await client.send(request)
+      let advice = RetryAdvice(
+        status: response.status, retryAfter: response.headers["Retry-After"], now: Int(time(nil)))
+      quietUntil = Self.delay(advice).map { .read() + $0 }
+      return response
     } catch {
       throw Failure(message: error.message, isCancellation: error.kind == .cancelled)
     }
