@@ -136,17 +136,12 @@ final class TargetPoller {
       })
     let tag = answer.headers["ETag"]
     do throws(TargetRefusal) {
-      try host.takeTarget(document, force: asked?.force ?? false, cancel: asked?.cancel ?? true)
+      try host.takeTarget(document, force: asked?.force ?? false)
       rejectedTag = nil
       keep(tag: tag, endpoint: endpoint, uuid: uuid)
     } catch {
       switch error {
-      case .invalid(let text):
-        rejectedTag = tag
-        for line in "Could not move to new release: \(text)".split(separator: "\n") {
-          host.systemLog(String(line), isError: true)
-        }
-        return
+      case .invalid: rejectedTag = tag
       case .notStored(let text): throw CloudFailure("the target state cannot be stored: \(text)")
       }
     }
