@@ -59,7 +59,7 @@ extension StateEngine {
     let delay = delayAfterFailure(of: planned.appId)
     if case .lock(let conflict) = error, conflict.isConflict {
       noteLock(conflict)
-      let text = "Updates are locked, retrying in \(delay.humanText). Reason: \(conflict)"
+      let text = "Updates are locked, retrying in \(delay.compactText). Reason: \(conflict)"
       host?.report(.updateLocked, text: text, isError: false)
     } else {
       logger.error(
@@ -211,5 +211,15 @@ nonisolated extension Duration {
     let seconds = max(1, Int(clamping: components.seconds))
     if seconds < 120 { return seconds == 1 ? "1 second" : "\(seconds) seconds" }
     return "\(seconds / 60) minutes"
+  }
+
+  /// `500ms`, `4s`, `15m`, `1h`, `2d`: the largest unit alone, as the reference prints it.
+  var compactText: String {
+    let milliseconds = components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
+    for (size, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")]
+    where milliseconds >= Int64(size) {
+      return "\((milliseconds + Int64(size) / 2) / Int64(size))\(unit)"
+    }
+    return "\(milliseconds)ms"
   }
 }
