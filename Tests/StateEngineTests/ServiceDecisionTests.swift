@@ -227,6 +227,35 @@ struct ServiceDecisionTests {
     #expect(complete.steps.first?.reason == .rule(.handedOver))
   }
 
+  @Test func aNewerTargetEndsTheHandoverAtOnce() {
+    let before = renamed(container(of: old, createdAt: 10, id: "before"))
+    let after = container(of: handover, createdAt: 20)
+    let newer = service("main", image: "three", release: 3, strategy: .handOver)
+    let result = plan([before, after], [newer]) { $0.handovers = ["before"] }
+    guard case .kill(let killed) = result.steps.last?.step else {
+      Issue.record("no kill in \(result.names)")
+      return
+    }
+    #expect(killed.container?.id == "before")
+    #expect(result.steps.last?.reason == .rule(.handoverUnwanted))
+  }
+
+  @Test func aTargetThatIsWhatHandsOverKeepsItAndGivesItsNameBack() {
+    let previous = service("main", image: "one", strategy: .handOver)
+    var before = renamed(container(of: previous, createdAt: 10, id: "before"))
+    before.config.restart = "no"
+    let after = container(of: handover, createdAt: 20, id: "after")
+    let result = plan([before, after], [previous]) { $0.handovers = ["before"] }
+    guard case .kill(let killed) = result.steps.first?.step, result.steps.count == 1 else {
+      Issue.record("not one kill: \(result.names)")
+      return
+    }
+    #expect(killed.container?.id == "after")
+    let alone = plan([before], [previous])
+    #expect(alone.names == ["updateMetadata"])
+    #expect(alone.steps.first?.reason == .rule(.handoverTakenBack))
+  }
+
   @Test func anInterruptedHandoverStartsTheNewContainerBeforeTheOldOneGoes() {
     let before = renamed(container(of: old, createdAt: 10, id: "before"))
     let after = container(of: handover, status: .installed, createdAt: 20)

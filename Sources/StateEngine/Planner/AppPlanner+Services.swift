@@ -3,16 +3,33 @@ import Model
 
 /// What becomes of each service (state-engine 3.4 to 3.6 and 4).
 nonisolated extension AppPlanner {
-  /// The container that counts when a service has several: the newest. One that was never
-  /// started and is not at the target yields to one that runs, so that an interrupted
-  /// hand-over to a release that is no longer wanted does not cost the running container.
+  /// The container that counts when a service has several: the newest. When that is not at the
+  /// target, it yields to one that was about to hand over and is; and if it was never started, to
+  /// one that runs, so that an interrupted hand-over to a release that is no longer wanted does not
+  /// cost the running container.
   func survivor(of containers: [Service]) -> Service? {
     let byAge = containers.sorted { a, b in a.createdAt < b.createdAt }
-    guard let newest = byAge.last, newest.container?.status == .installed,
-      let target = targetServices.first(where: { $0.name == newest.name }),
-      newest.commit != target.commit || !newest.differences(to: target, containerIds: [:]).isEmpty
+    guard let newest = byAge.last, let target = targetServices.first(where: { $0.name == newest.name }),
+      !isAtTarget(newest, target)
     else { return byAge.last }
+    let takenBack = byAge.lazy.map { takingBack($0, target) }.last {
+      $0.isHandingOver && $0.config.isRunning && isAtTarget($0, target)
+    }
+    if let takenBack { return takenBack }
+    guard newest.container?.status == .installed else { return newest }
     return byAge.last { $0.config.isRunning } ?? newest
+  }
+
+  private func isAtTarget(_ current: Service, _ target: Service) -> Bool {
+    current.commit == target.commit && current.differences(to: target, containerIds: [:]).isEmpty
+  }
+
+  /// A container that was about to hand over, with the restart policy that its renaming gives back.
+  private func takingBack(_ current: Service, _ target: Service) -> Service {
+    guard current.isHandingOver else { return current }
+    var service = current
+    service.config.restart = target.config.restart
+    return service
   }
 
   /// Container ids by service name, to compare `network_mode: service:…`.
@@ -43,20 +60,22 @@ nonisolated extension AppPlanner {
     guard let container = service.container, let newest = survivors[service.name]?.container else {
       return .nothing
     }
-    if input.handovers.contains(container.id) { return .wait(.handover) }
-    if container.name.hasPrefix("old_") {
+    let isWanted =
+      survivors[service.name].map {
+        $0.differences(to: target, containerIds: containerIds).isEmpty && reasonOfUse($0) == nil
+      } ?? false
+    if input.handovers.contains(container.id), isWanted { return .wait(.handover) }
+    if service.isHandingOver {
       if heldForReboot.contains(service.name) { return .wait(.reboot) }
       // The old one runs on until the new one has started, unless that one will not be started, or
       // cannot be because of what the old one holds or because of a network that is made anew.
       if target.isRunning, service.config.isRunning,
-        newest.status == .installed || newest.status == .starting,
-        survivors[service.name].map({ $0.differences(to: target, containerIds: containerIds).isEmpty })
-          == true,
-        survivors[service.name].flatMap(reasonOfUse) == nil, !isPortConflict(newest.startError)
+        newest.status == .installed || newest.status == .starting, isWanted,
+        !isPortConflict(newest.startError)
       {
         return .wait(.starting)
       }
-      return .lockedStep(.kill(service), .rule(.handedOver))
+      return .lockedStep(.kill(service), .rule(isWanted ? .handedOver : .handoverUnwanted))
     }
     return .lockedStep(.kill(service), .rule(.duplicateContainer(newest: newest.id)))
   }
@@ -94,6 +113,9 @@ nonisolated extension AppPlanner {
 
   /// The configuration is as it shall be: name and running state may not be.
   mutating func adjust(_ current: Service, _ target: Service) -> Outcome {
+    if current.isHandingOver {
+      return .lockedStep(.updateMetadata(current: current, target: target), .rule(.handoverTakenBack))
+    }
     if current.commit != target.commit {
       if target.updateStrategy == .downloadThenKill, let wait = missingImagesWait { return wait }
       let difference = Difference(
@@ -255,4 +277,6 @@ nonisolated extension Service {
   /// When the container was created; the beginning of time if the engine's text is unreadable.
   var createdAt: Timestamp { container.flatMap { Timestamp($0.createdAt) } ?? Timestamp(seconds: 0) }
   var isRunning: Bool { config.isRunning }
+  /// It was told to make room, by a hand-over that may be over.
+  var isHandingOver: Bool { container?.name.hasPrefix("old_") ?? false }
 }

@@ -93,7 +93,9 @@ nonisolated struct AppPlanner {
       settle(service.name, decideRemoval(of: service))
     }
     for service in order {
-      let others = (living[service.name] ?? []).filter { $0 != survivors[service.name] }
+      let others = (living[service.name] ?? []).filter {
+        $0.container?.id != survivors[service.name]?.container?.id
+      }
       let previous = setAside[service.name]
       let outcome =
         if let previous, others.isEmpty {
