@@ -143,9 +143,22 @@ extension StateEngine {
     notedWaits = notedWaits.filter { plan.apps[$0.key] != nil }
   }
 
+  func noteDependencyWaits(at now: MonotonicTime) {
+    let busy = Set(plan.steps.compactMap(\.appId))
+    let waiting = plan.apps.filter { appId, app in
+      !busy.contains(appId) && app.waiting.contains { $0.cause.isForDependencies }
+    }
+    dependencyWaits = Dictionary(
+      uniqueKeysWithValues: waiting.keys.map { ($0, dependencyWaits[$0] ?? now) })
+  }
+
+  func isImpatient(_ appId: Int, at now: MonotonicTime) -> Bool {
+    dependencyWaits[appId].map { $0 + Self.dependencyPatience <= now } ?? false
+  }
+
   func scheduleRetry(after now: MonotonicTime) {
     let times =
-      appDelays.values.compactMap(\.retryAt)
+      appDelays.values.compactMap(\.retryAt) + dependencyWaits.values.map { $0 + Self.dependencyPatience }
       + [
         deviceDelay.retryAt, images.backOff.nextRetry(after: now), trials.nextCheck,
         trials.nextRetry(after: now), ownStops.nextCheck,

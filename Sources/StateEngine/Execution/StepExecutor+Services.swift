@@ -181,6 +181,7 @@ extension StepExecutor {
     current.invalidate(container: container.id)
     handovers[container.id] = Task { [self] in
       await waitForHandover(in: directory, timeout: target.handoverTimeout)
+      guard !Task.isCancelled else { return }
       handovers[container.id] = nil
       onHandover()
     }

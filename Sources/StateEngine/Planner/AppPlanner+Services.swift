@@ -252,7 +252,26 @@ nonisolated extension AppPlanner {
     let unmet = target.dependencies.filter { names.contains($0.service) && !isMet($0) }
     guard !unmet.isEmpty else { return nil }
     if unmet.allSatisfy({ heldForReboot.contains($0.service) }) { heldForReboot.insert(target.name) }
-    return .wait(.dependencies(unmet))
+    guard unmet.contains(where: isOutOfReach) else { return .wait(.dependencies(unmet)) }
+    outOfReach.insert(target.name)
+    return .wait(.dependenciesOutOfReach(unmet))
+  }
+
+  private func isOutOfReach(_ dependency: Dependency) -> Bool {
+    let name = dependency.service
+    if heldForReboot.contains(name) || outOfReach.contains(name) { return true }
+    return settledServices.contains(name) && !isWithinReach(dependency)
+  }
+
+  /// Whether the condition may yet be met by the container that is there.
+  private func isWithinReach(_ dependency: Dependency) -> Bool {
+    let container = survivors[dependency.service]?.container
+    let isRunning = container?.status == .running
+    switch dependency.condition {
+    case .started: return true
+    case .healthy: return isRunning && container?.health == .starting
+    case .completed: return container?.status != .engine("exited")
+    }
   }
 
   /// A dependency that need not be met is not waited for once its condition is out of reach: the
@@ -260,16 +279,13 @@ nonisolated extension AppPlanner {
   private func isMet(_ dependency: Dependency) -> Bool {
     guard settledServices.contains(dependency.service) else { return false }
     let container = survivors[dependency.service]?.container
-    let isRunning = container?.status == .running
-    switch dependency.condition {
-    case .started: return true
-    case .healthy:
-      if isRunning, container?.health == .healthy { return true }
-      return !dependency.isRequired && !(isRunning && container?.health == .starting)
-    case .completed:
-      guard container?.status == .engine("exited") else { return false }
-      return container?.exitCode == 0 || !dependency.isRequired
-    }
+    let isFulfilled =
+      switch dependency.condition {
+      case .started: true
+      case .healthy: container?.status == .running && container?.health == .healthy
+      case .completed: container?.status == .engine("exited") && container?.exitCode == 0
+      }
+    return isFulfilled || !dependency.isRequired && !isWithinReach(dependency)
   }
 }
 

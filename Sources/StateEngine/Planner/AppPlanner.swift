@@ -25,6 +25,8 @@ nonisolated struct AppPlanner {
   var settledServices: Set<String> = []
   /// Services that, directly or through a dependency, are held back for a reboot.
   var heldForReboot: Set<String> = []
+  /// Services that wait for a dependency that neither the agent nor the engine will meet.
+  var outOfReach: Set<String> = []
 
   let currentServices: [Service]
   let targetServices: [Service]
@@ -54,6 +56,7 @@ nonisolated struct AppPlanner {
   mutating func plan() {
     if input.pausedApps.contains(appId) {
       progress.waiting = [Waiting(.paused)]
+      if input.restingApps.contains(appId) { planLockRelease() }
       return
     }
     guard let target else {
@@ -63,6 +66,7 @@ nonisolated struct AppPlanner {
     guard !target.isRejected else {
       let cause = target.problem.map(Waiting.Cause.unmappable) ?? .rejected
       progress = AppProgress(waiting: [Waiting(cause)], isSettled: true)
+      planLockRelease()
       return
     }
     let dependencies = Dependencies(targetServices)
@@ -165,9 +169,7 @@ nonisolated struct AppPlanner {
     let isBlocked = progress.waiting.contains { !isForReboot($0) }
     guard steps.isEmpty else { return }
     guard !isBlocked else {
-      // It may be long until a failed update is tried again.
-      let isAtRest = progress.waiting.allSatisfy { $0.cause == .failedUpdate || isForReboot($0) }
-      if isAtRest { planLockRelease() }
+      if progress.waiting.allSatisfy(isLong) { planLockRelease() }
       return
     }
     progress.isSettled = true
@@ -186,11 +188,21 @@ nonisolated struct AppPlanner {
     add(.releaseLock(appId: appId), .rule(.lockNoLongerNeeded))
   }
 
+  /// It may be long until the wait ends, and until then nothing needs the locks. A service that is
+  /// down until its image comes keeps them: no one's lock is to come between it and its start.
+  private func isLong(_ waiting: Waiting) -> Bool {
+    switch waiting.cause {
+    case .failedUpdate, .dependenciesOutOfReach: true
+    case .imageBackOff, .images: waiting.service.map { survivors[$0] != nil } ?? false
+    default: isForReboot(waiting)
+    }
+  }
+
   /// A service that only a reboot lets start does not hold the app back.
   private func isForReboot(_ waiting: Waiting) -> Bool {
     switch waiting.cause {
     case .reboot: true
-    case .dependencies: waiting.service.map(heldForReboot.contains) ?? false
+    case .dependenciesOutOfReach: waiting.service.map(heldForReboot.contains) ?? false
     default: false
     }
   }
