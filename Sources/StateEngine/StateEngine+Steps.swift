@@ -107,6 +107,7 @@ extension StateEngine {
       trials.succeed(app: appId)
       if isDone { progress.forget(app: appId) }
     }
+    saveFailures()
     if isDone {
       progress.forgetAll()
       appDelays = appDelays.filter { plan.apps[$0.key] != nil }

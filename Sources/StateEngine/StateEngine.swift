@@ -142,6 +142,7 @@ public final class StateEngine {
 
   /// Begins: listens to the engine and enforces the stored target, if there ever was one.
   public func start() {
+    loadFailures()
     reloadTarget()
     loadOwnStops()
     tasks.append(Task { await self.run() })
@@ -200,6 +201,7 @@ public final class StateEngine {
     }
     target.load(storedTarget)
     trials.forget(unless: storedTarget)
+    saveFailures()
     images.retain(Set(target.imageNames))
     changed()
   }

@@ -52,6 +52,17 @@ class Rollback(DeviceTest):
         after = self.wait_for_services(agent, "one")["one"]
         self.assertTrue(after["Name"].endswith("_3_b3"), after["Name"])
 
+    def test_a_release_that_was_taken_back_is_not_tried_again_because_the_agent_was_restarted(self):
+        agent = self.begin()
+        self.taken_back(agent, self.proving("one", OTHER_IMAGE, command=["false"], volumes=["store:/store"]))
+        agent.kill()
+        before = len(agent.log)
+        agent.start()
+        wait_until(
+            lambda: self.waits(agent) == ["the next try of the update that was taken back"], "the reason is told")
+        self.assertNotIn("Killing service", agent.log[before:])
+        self.assertEqual({id: row["State"] for id, row in self.rows().items()}, {self.before["Id"]: "running"})
+
     def test_a_release_that_cannot_be_started_is_taken_back(self):
         agent = self.begin()
         self.taken_back(agent, self.proving("one", OTHER_IMAGE, command=["/no/such/program"]))

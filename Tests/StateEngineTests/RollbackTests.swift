@@ -207,4 +207,24 @@ struct RollbackTests {
     )
     #expect(trials.waiting(at: start).isEmpty)
   }
+
+  @Test func whatFailedIsKnownAfterARestartAndNoClockMakesItWaitForEver() {
+    var trials = UpdateTrials()
+    let target = TargetApp(appId: 1, uuid: uuid(1), name: "app1", source: "local", release: nil).stored
+    _ = trials.fail(target, "no", at: start)
+    #expect(trials.isUnsaved)
+    let stored = trials.save(at: start + .seconds(600), clock: 1_800_000_000)
+    #expect(stored.map(\.retryAt) == [1_800_003_000])
+    #expect(!trials.isUnsaved)
+    for (clock, wait) in [(1_800_001_000, 2000), (0, 3600), (Int.min, 3600), (1_900_000_000, 0)] {
+      var again = UpdateTrials()
+      again.load(stored, at: start, clock: clock)
+      again.forget(unless: [target])
+      #expect(again.failedUpdates == trials.failedUpdates)
+      #expect(again.waiting(at: start + .seconds(wait)).isEmpty)
+      if wait > 0 { #expect(again.waiting(at: start + .seconds(wait - 1)) == [1: "no"]) }
+    }
+    trials.succeed(app: 1)
+    #expect(trials.isUnsaved && trials.save(at: start, clock: 0).isEmpty)
+  }
 }
