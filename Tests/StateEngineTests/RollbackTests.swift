@@ -114,6 +114,69 @@ struct RollbackTests {
     #expect(Planner.plan(input([aside(old)], target: old)).names(of: "a") == ["restore"])
   }
 
+  // MARK: - A release that drops, adds and breaks services
+
+  private let dropped = service("b", image: "one", release: 1)
+  private let added = service("c", image: "two", release: 2)
+  private var unchanged: (old: Service, new: Service) {
+    (service("d", image: "one", release: 1), service("d", image: "one", release: 2))
+  }
+
+  private func whole(_ containers: [Service], failed: Bool = false) -> PlannerInput {
+    var input = StateEngineTests.input(
+      current: [app(release: 1, containers)], target: [app(release: 2, [new, added, unchanged.new])],
+      images: [old, dropped, unchanged.old, new, added, unchanged.new])
+    input.locks[1] = ["a", "b", "c", "d"]
+    input.commits[1] = "commit1"
+    if failed { input.failedUpdates[1] = "a: it ended" }
+    return input
+  }
+
+  @Test func aServiceThatTheReleaseDropsIsKeptWithTheOthersAndOneThatItOnlyRenamesKeepsItsName() {
+    let begin = Planner.plan(
+      whole([container(of: old), container(of: dropped), container(of: unchanged.old)]))
+    #expect(begin.names(of: "a") == ["setAside"])
+    #expect(begin.names(of: "b") == ["setAside"])
+    #expect(begin.names(of: "c") == ["start"])
+    #expect(begin.names(of: "d") == [])
+    #expect(begin.waits(of: "d") == [.proof])
+    var trial = whole([
+      aside(old), container(of: new, id: "a2"), aside(dropped), container(of: added),
+      container(of: unchanged.old),
+    ])
+    #expect(Planner.plan(trial).steps == [])
+    trial.proofs["a2"] = .proven
+    #expect(Planner.plan(trial).steps.map(\.service) == ["a"])
+    trial.current[0].services.removeFirst()
+    let proven = Planner.plan(trial)
+    #expect(proven.names(of: "b") == ["kill"])
+    #expect(proven.names(of: "d") == ["updateMetadata"])
+  }
+
+  @Test func onTheWayBackWhatTheReleaseAddedGoesBeforeWhatItDroppedComesBack() {
+    let first = Planner.plan(
+      whole(
+        [
+          aside(old), container(of: new), aside(dropped), container(of: added), container(of: unchanged.old),
+        ], failed: true))
+    #expect(first.names(of: "a") == ["kill"])
+    #expect(first.names(of: "b") == [])
+    #expect(first.names(of: "c") == ["kill"])
+    let then = Planner.plan(whole([aside(old), aside(dropped), container(of: unchanged.old)], failed: true))
+    #expect(then.names == ["restore", "restore"])
+    #expect(then.waits(of: "c") == [.failedUpdate])
+    let back = Planner.plan(
+      whole([container(of: old), container(of: dropped), container(of: unchanged.old)], failed: true))
+    #expect(back.names == ["releaseLock"])
+  }
+
+  @Test func aServiceThatWasReplacedWithoutAWayBackIsMadeAgainThoughTheUpdateFailed() {
+    let other = service("d", image: "two", release: 2)
+    var input = whole([container(of: old), container(of: dropped)], failed: true)
+    input.target = resolved([app(release: 2, [new, other])], input.images)
+    #expect(Planner.plan(input).names(of: "d").contains("start"))
+  }
+
   @Test(arguments: ["always", "no", "on-failure", "unless-stopped"])
   func theNameTellsTheRestartPolicy(policy: String) {
     var service = old

@@ -39,13 +39,16 @@ nonisolated extension AppPlanner {
 
   func decideRemoval(of service: Service) -> Outcome {
     if let wait = transition(of: service) { return wait }
+    if intermediate == nil, service.container?.setAsidePolicy != nil { return decideDropped(service) }
+    if failedUpdate != nil { return .wait(.failedUpdate) }
     let isEarly =
       switch service.updateStrategy {
       case .killThenDownload, .deleteThenDownload: true
       case .downloadThenKill, .handOver: false
       }
     if !isEarly, let wait = missingImagesWait { return wait }
-    return .lockedStep(.kill(service), .rule(.serviceNotInTarget))
+    let hasWayBack = isTrialOpen && !isEarly && canGoBack(service)
+    return .lockedStep(hasWayBack ? .setAside(service) : .kill(service), .rule(.serviceNotInTarget))
   }
 
   func decideAppRemoval(of service: Service) -> Outcome {
@@ -88,6 +91,9 @@ nonisolated extension AppPlanner {
       return hasDead ? .wait(.removal) : install(target)
     }
     if let wait = transition(of: current) { return wait }
+    if let reason = failedUpdate, isAdded(target), current.commit == target.commit {
+      return .lockedStep(.kill(current), .rule(.updateFailed(reason)))
+    }
     if downloads.contains(target.imageName), !input.images.isPresent(for: target) {
       return .wait(.download(image: target.imageName))
     }
@@ -106,6 +112,7 @@ nonisolated extension AppPlanner {
 
   /// No container yet: fetch, then create and start.
   mutating func install(_ target: Service) -> Outcome {
+    if failedUpdate != nil, isAdded(target) { return .wait(.failedUpdate) }
     if !input.images.isPresent(for: target) { return fetch(target) }
     if let wait = startWait(target) { return wait }
     return .lockedStep(.start(target: target, container: nil), .rule(.containerMissing))
@@ -118,6 +125,11 @@ nonisolated extension AppPlanner {
     }
     if current.commit != target.commit {
       if target.updateStrategy == .downloadThenKill, let wait = missingImagesWait { return wait }
+      if failedUpdate != nil || isTrialOpen, setAside[target.name] == nil {
+        // It keeps its name with the release that it would go back to; whoever depends on it need not wait.
+        settledServices.insert(target.name)
+        return .wait(failedUpdate != nil ? .failedUpdate : .proof)
+      }
       let difference = Difference(
         field: "commit", current: current.commit ?? "none", target: target.commit ?? "none")
       return .lockedStep(.updateMetadata(current: current, target: target), .differences([difference]))
@@ -141,7 +153,7 @@ nonisolated extension AppPlanner {
     return isStoppedByAgent(current) ? .rule(.stoppedByAgent) : nil
   }
 
-  private func isStoppedByAgent(_ service: Service) -> Bool {
+  func isStoppedByAgent(_ service: Service) -> Bool {
     guard let container = service.container, container.status == .engine("exited") else { return false }
     return input.ownStops.contains(container.id)
   }
@@ -181,9 +193,8 @@ nonisolated extension AppPlanner {
       if !input.images.isPresent(for: target) { return fetch(target) }
       if let wait = missingImagesWait { return wait }
       let hasWayBack =
-        target.wantsProof && !usesChanging && target.isRunning
-        && (current.config.isRunning || isStoppedByAgent(current))
-      return .lockedStep(hasWayBack && intermediate == nil ? .setAside(current) : .kill(current), reason)
+        intermediate == nil && target.wantsProof && target.isRunning && canGoBack(current)
+      return .lockedStep(hasWayBack ? .setAside(current) : .kill(current), reason)
     case .handOver:
       if !input.images.isPresent(for: target) { return fetch(target) }
       // Nothing runs, or it is in the way: there is nothing to hand over.

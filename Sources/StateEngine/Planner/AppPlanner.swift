@@ -34,6 +34,8 @@ nonisolated struct AppPlanner {
   var survivors: [String: Service] = [:]
   /// Of each service name the container that is kept while its successor proves itself.
   var setAside: [String: Service] = [:]
+  /// Some service of the app has a way back, or gets one by this plan.
+  var isTrialOpen = false
   var networkChanges = ComponentChanges()
   var volumeChanges = ComponentChanges()
   /// Target services whose images are not present.
@@ -91,6 +93,7 @@ nonisolated struct AppPlanner {
     for (name, containers) in living { survivors[name] = survivor(of: containers) }
     let aside = Dictionary(grouping: alive.filter { $0.container?.setAsidePolicy != nil }, by: \.name)
     setAside = aside.compactMapValues { $0.max { $0.createdAt < $1.createdAt } }
+    isTrialOpen = intermediate == nil && targetServices.contains { hasTrial($0) }
 
     for service in currentServices where !wanted.contains(service.name) {
       guard service.container?.status != .dead else { continue }
@@ -193,6 +196,7 @@ nonisolated struct AppPlanner {
   private func isLong(_ waiting: Waiting) -> Bool {
     switch waiting.cause {
     case .failedUpdate, .dependenciesOutOfReach: true
+    case .networks, .volumes: failedUpdate != nil
     case .imageBackOff, .images: waiting.service.map { survivors[$0] != nil } ?? false
     default: isForReboot(waiting)
     }
