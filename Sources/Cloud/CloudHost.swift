@@ -2,8 +2,8 @@ public import JSON
 
 /// Why a target of the cloud is not enforced.
 public nonisolated enum TargetRefusal: Error, Sendable, Hashable {
-  /// Something in it is wrong; the same document will be wrong again. Lines for a person.
-  case invalid(String)
+  /// Something in it is wrong, and the host has said what; the same document will be wrong again.
+  case invalid
   /// The device could not keep it: tried again.
   case notStored(String)
 }
@@ -18,8 +18,8 @@ public protocol CloudHost: AnyObject {
   var isTargetStored: Bool { get }
 
   /// Validates the document of `GET /device/v3/<uuid>/state`, stores it in one transaction, and enforces
-  /// it in the background.
-  func takeTarget(_ document: JSON, force: Bool, cancel: Bool) throws(TargetRefusal)
+  /// it in the background, instead of what is under way and of the force that belonged to that.
+  func takeTarget(_ document: JSON, force: Bool) throws(TargetRefusal)
   /// Enforces the stored target again.
   func applyTarget(force: Bool, cancel: Bool)
 

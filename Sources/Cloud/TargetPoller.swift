@@ -148,18 +148,14 @@ final class TargetPoller {
       })
     let tag = answer.headers["ETag"]
     do throws(TargetRefusal) {
-      try host.takeTarget(document, force: asked?.force ?? false, cancel: asked?.cancel ?? true)
+      try host.takeTarget(document, force: asked?.force ?? false)
       rejectedTag = nil
       keep(tag: tag, endpoint: endpoint, uuid: uuid)
     } catch {
       switch error {
-      case .invalid(let text):
+      case .invalid:
         rejectedTag = tag
         rejectedContent = content
-        for line in "Could not move to new release: \(text)".split(separator: "\n") {
-          host.systemLog(String(line), isError: true)
-        }
-        return
       case .notStored(let text): throw CloudFailure("the target state cannot be stored: \(text)")
       }
     }

@@ -12,6 +12,7 @@ nonisolated struct Migration: Sendable {
 
   static let all = [
     Migration(number: 1, script: firstSchema), Migration(number: 2, script: ownStops),
+    Migration(number: 3, script: failedUpdates),
   ]
 
   static let latest = all.last?.number ?? 0
@@ -43,6 +44,12 @@ nonisolated struct Migration: Sendable {
     CREATE TABLE own_stop (container_id TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID;
     """
 
+  private static let failedUpdates = """
+    CREATE TABLE failed_update (
+      app_id INTEGER PRIMARY KEY, target TEXT NOT NULL, reason TEXT NOT NULL, tries INTEGER NOT NULL,
+      retry_at INTEGER NOT NULL);
+    """
+
   /// Tables and columns that the code reads; a sound file without them is damaged all the same.
   static let expectedColumns: [(table: String, columns: [String])] = [
     ("config", ["key", "value"]),
@@ -66,6 +73,7 @@ nonisolated struct Migration: Sendable {
     ("engine_snapshot", ["id", "snapshot", "taken_at"]),
     ("reference_import", ["id", "fingerprint"]),
     ("own_stop", ["container_id"]),
+    ("failed_update", ["app_id", "target", "reason", "tries", "retry_at"]),
   ]
 }
 

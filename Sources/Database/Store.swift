@@ -38,6 +38,7 @@ public final class Store {
   public let commits: CommitStore
   public let snapshots: SnapshotStore
   public let ownStops: OwnStopStore
+  public let failedUpdates: FailedUpdateStore
 
   private var lock: DirectoryLock?
   private let opener: StoreOpener?
@@ -90,6 +91,7 @@ public final class Store {
     commits = CommitStore(connection)
     snapshots = SnapshotStore(connection)
     ownStops = OwnStopStore(connection)
+    failedUpdates = FailedUpdateStore(connection)
     self.lock = consume lock
     self.opener = opener
   }

@@ -93,6 +93,13 @@ extension StateEngine {
     inFlight.values.contains { $0.appId == appId && !except($0.step) }
   }
 
+  /// No step that needs the app's locks is under way or about to be.
+  func isAtRest(_ appId: Int) -> Bool {
+    let isHarmless = { (step: Step) in step.isFetch || step.isLockRequest || step.endsWork }
+    return intermediate[appId] == nil && !hasSteps(appId, except: isHarmless)
+      && !plan.steps.contains { $0.appId == appId && !isHarmless($0.step) }
+  }
+
   /// Waits for a complete picture of the device.
   ///
   /// - Throws: when the engine cannot be asked.
@@ -123,16 +130,26 @@ extension StateEngine {
     intermediate[appId] = IntermediateTarget(app: app, force: force)
     heldApps.remove(appId)
     changed()
+    let plansBefore = counters.plans
     wake.set()
     while true {
       await lookEnds()
       guard !hasSteps(appId, except: { _ in false }) else { continue }
+      if isShuttingDown { throw failure(.failed("the device is going down"), step: "noop") }
+      if isHeld { throw failure(.failed("the target is held back"), step: "noop") }
       if let problem = engineProblem { throw failure(.failed(problem), step: "noop") }
       if let failed = actionFailures[appId] { throw failure(failed.error, step: failed.step) }
       if Task.isCancelled { throw .cancelled }
+      // An older plan knows nothing of the intermediate target.
+      guard counters.plans != plansBefore else { continue }
       guard !plan.steps.contains(where: { $0.appId == appId }) else { continue }
       guard let progress = plan.apps[appId], !progress.isSettled else { return }
-      if progress.waiting.allSatisfy({ $0.cause.endsOnlyByChangeFromOutside }) { return }
+      let isImpatient = isImpatient(appId, at: .read())
+      if progress.waiting.allSatisfy({
+        $0.cause.endsOnlyByChangeFromOutside || isImpatient && $0.cause.isForDependencies
+      }) {
+        return
+      }
       for case .imageBackOff(let image) in progress.waiting.map(\.cause) {
         throw failure(.failed("cannot download \(image)"), step: "fetch")
       }

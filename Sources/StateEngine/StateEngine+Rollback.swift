@@ -1,5 +1,7 @@
+import Database
 import Engine
 import EventLoop
+import Glibc
 import Logging
 import Model
 
@@ -41,10 +43,31 @@ extension StateEngine {
       let target = storedTarget.first(where: { $0.appId == service.appId })
     else { return }
     let update = trials.fail(target, "\(service.name): \(reason)", at: now)
+    saveFailures()
     isUpdateFailed = true
     let text = SystemEvent.updateTakenBack.text(
       object: "\(update.commit ?? "")", cause: update.reason)
     host?.report(.updateTakenBack, text: text, isError: true)
     changed()
+  }
+
+  // MARK: - In the database
+
+  /// To be called before the target is first compared with what failed.
+  func loadFailures() {
+    do throws(DatabaseError) {
+      trials.load(try store.failedUpdates.all(), at: .read(), clock: time(nil))
+    } catch {
+      logger.error("Cannot read which updates were taken back: \(error)")
+    }
+  }
+
+  func saveFailures() {
+    guard trials.isUnsaved else { return }
+    do throws(DatabaseError) {
+      try store.failedUpdates.replace(with: trials.save(at: .read(), clock: time(nil)))
+    } catch {
+      logger.error("Cannot store which updates were taken back: \(error)")
+    }
   }
 }

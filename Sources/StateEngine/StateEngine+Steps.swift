@@ -59,7 +59,7 @@ extension StateEngine {
     let delay = delayAfterFailure(of: planned.appId)
     if case .lock(let conflict) = error, conflict.isConflict {
       noteLock(conflict)
-      let text = "Updates are locked, retrying in \(delay.humanText). Reason: \(conflict)"
+      let text = "Updates are locked, retrying in \(delay.compactText). Reason: \(conflict)"
       host?.report(.updateLocked, text: text, isError: false)
     } else {
       logger.error(
@@ -107,6 +107,7 @@ extension StateEngine {
       trials.succeed(app: appId)
       if isDone { progress.forget(app: appId) }
     }
+    saveFailures()
     if isDone {
       progress.forgetAll()
       appDelays = appDelays.filter { plan.apps[$0.key] != nil }
@@ -143,9 +144,22 @@ extension StateEngine {
     notedWaits = notedWaits.filter { plan.apps[$0.key] != nil }
   }
 
+  func noteDependencyWaits(at now: MonotonicTime) {
+    let busy = Set(plan.steps.compactMap(\.appId))
+    let waiting = plan.apps.filter { appId, app in
+      !busy.contains(appId) && app.waiting.contains { $0.cause.isForDependencies }
+    }
+    dependencyWaits = Dictionary(
+      uniqueKeysWithValues: waiting.keys.map { ($0, dependencyWaits[$0] ?? now) })
+  }
+
+  func isImpatient(_ appId: Int, at now: MonotonicTime) -> Bool {
+    dependencyWaits[appId].map { $0 + Self.dependencyPatience <= now } ?? false
+  }
+
   func scheduleRetry(after now: MonotonicTime) {
     let times =
-      appDelays.values.compactMap(\.retryAt)
+      appDelays.values.compactMap(\.retryAt) + dependencyWaits.values.map { $0 + Self.dependencyPatience }
       + [
         deviceDelay.retryAt, images.backOff.nextRetry(after: now), trials.nextCheck,
         trials.nextRetry(after: now), ownStops.nextCheck,
@@ -211,5 +225,15 @@ nonisolated extension Duration {
     let seconds = max(1, Int(clamping: components.seconds))
     if seconds < 120 { return seconds == 1 ? "1 second" : "\(seconds) seconds" }
     return "\(seconds / 60) minutes"
+  }
+
+  /// `500ms`, `4s`, `15m`, `1h`, `2d`: the largest unit alone, as the reference prints it.
+  var compactText: String {
+    let milliseconds = components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
+    for (size, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")]
+    where milliseconds >= Int64(size) {
+      return "\((milliseconds + Int64(size) / 2) / Int64(size))\(unit)"
+    }
+    return "\(milliseconds)ms"
   }
 }

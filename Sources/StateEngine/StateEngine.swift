@@ -67,6 +67,8 @@ public final class StateEngine {
   var notedWaits: [Int: [String]] = [:]
   var deviceDelay: RetryDelay
   private var engineDelay = RetryDelay(limit: .seconds(30))
+  /// By app id: since when it waits for dependencies and has nothing to do.
+  var dependencyWaits: [Int: MonotonicTime] = [:]
   var isTargetSet = false
   var isForced = false
   var lookWaiters: [CheckedContinuation<Void, Never>] = []
@@ -96,6 +98,9 @@ public final class StateEngine {
 
   /// Times that what others change is read again before a plan.
   static let readingLimit = 3
+
+  /// A call of the API and a reboot wait this long for dependencies that may yet be met.
+  static let dependencyPatience = Duration.seconds(60)
 
   /// A try may come this much later than announced, together with something else.
   static let retryTolerance = Duration.milliseconds(250)
@@ -129,6 +134,7 @@ public final class StateEngine {
     images.onChange = { [unowned self] in changed() }
     current.onChange = { [unowned self] in changed() }
     executor.onHandover = { [unowned self] in wake.set() }
+    locks.isAtRest = { [unowned self] in isAtRest($0) }
     executor.reboot = { [unowned self] () throws(StepError) in try await rebootStep() }
   }
 
@@ -136,6 +142,7 @@ public final class StateEngine {
 
   /// Begins: listens to the engine and enforces the stored target, if there ever was one.
   public func start() {
+    loadFailures()
     reloadTarget()
     loadOwnStops()
     tasks.append(Task { await self.run() })
@@ -194,6 +201,7 @@ public final class StateEngine {
     }
     target.load(storedTarget)
     trials.forget(unless: storedTarget)
+    saveFailures()
     images.retain(Set(target.imageNames))
     changed()
   }
@@ -313,6 +321,7 @@ public final class StateEngine {
     let proofs = judgeTrials(of: targetApps, at: now)
     plan = Planner.plan(input(at: now, target: targetApps, proofs: proofs, host: host))
     counters.plans += 1
+    noteDependencyWaits(at: now)
     noteOwnStops(plan.steps.filter { inFlight[$0.subject] == nil })
     var started = 0
     for step in plan.steps where begin(step) { started += 1 }
@@ -349,9 +358,12 @@ public final class StateEngine {
     input.supervisorNetwork = input.isDevicePaused ? .ready : current.supervisorNetwork
     input.isExtraFirmwareReady =
       input.isDevicePaused || current.hasExtraFirmwareVolume && host.isExtraFirmwareNamed
+    let actions = heldApps.union(actionFailures.keys)
     input.pausedApps = Set(appDelays.filter { $0.value.isWaiting(at: now) }.keys)
-      .subtracting(intermediate.keys).union(heldApps).union(actionFailures.keys)
+      .subtracting(intermediate.keys).union(actions)
+    input.restingApps = Set(appDelays.filter { $0.value.isLong(at: now) }.keys).subtracting(actions)
     input.intermediate = intermediate
+    input.impatientApps = Set(dependencyWaits.keys.filter { isImpatient($0, at: now) })
     return input
   }
 

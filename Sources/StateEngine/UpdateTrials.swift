@@ -1,4 +1,6 @@
+import Database
 import EventLoop
+import JSON
 import Model
 
 /// An update that was taken back, and why.
@@ -16,8 +18,8 @@ public nonisolated struct FailedUpdate: Sendable, Hashable {
 ///
 /// A container with a health check has proven itself when it is healthy, one without when it has
 /// run for a while or has ended with exit code 0. It has failed when it cannot be created or
-/// started, ends by itself, is unhealthy, or is not healthy in time. All of this is in memory
-/// alone: after a restart of the agent a trial begins anew.
+/// started, ends by itself, is unhealthy, or is not healthy in time. After a restart of the agent a
+/// trial begins anew; what failed is kept in the database.
 struct UpdateTrials {
   /// A container without a health check has to run this long.
   static let runningTime = Duration.seconds(10)
@@ -43,6 +45,8 @@ struct UpdateTrials {
   /// Containers that count as proven, whatever becomes of them.
   private var accepted: Set<String> = []
   private var failures: [Int: Failure] = [:]
+  /// What failed is not as it is in the database.
+  private(set) var isUnsaved = false
   /// When the next container has proven itself, or has not.
   private(set) var nextCheck: MonotonicTime?
 
@@ -64,11 +68,15 @@ struct UpdateTrials {
 
   /// A target that changed is tried at once.
   mutating func forget(unless targets: [StoredTargetApp]) {
-    failures = failures.filter { failure in targets.contains { $0.means(failure.value.target) } }
+    let kept = failures.filter { failure in targets.contains { $0.means(failure.value.target) } }
+    isUnsaved = isUnsaved || kept.count < failures.count
+    failures = kept
   }
 
   /// The app has arrived.
-  mutating func succeed(app appId: Int) { failures[appId] = nil }
+  mutating func succeed(app appId: Int) {
+    if failures.removeValue(forKey: appId) != nil { isUnsaved = true }
+  }
 
   /// A user stops the container: its end says nothing.
   mutating func accept(_ containerId: String) { accepted.insert(containerId) }
@@ -81,10 +89,43 @@ struct UpdateTrials {
         target: target, retryAt: now)
     failure.update.reason = reason
     failure.update.tries += 1
-    let delay = min(Self.firstRetry * (1 << min(failure.update.tries - 1, 10)), Self.retryLimit)
-    failure.retryAt = now + delay
+    failure.retryAt = now + Self.delay(afterTries: failure.update.tries)
     failures[target.appId] = failure
+    isUnsaved = true
     return failure.update
+  }
+
+  private static func delay(afterTries tries: Int) -> Duration {
+    min(firstRetry * (1 << min(max(tries - 1, 0), 10)), retryLimit)
+  }
+
+  // MARK: - In the database
+
+  /// What failed, for the database.
+  ///
+  /// - Parameter clock: seconds since 1970 at `now`.
+  mutating func save(at now: MonotonicTime, clock: Int) -> [StoredFailure] {
+    isUnsaved = false
+    return failures.values.map { failure in
+      StoredFailure(
+        appId: failure.update.appId, target: failure.target.text, reason: failure.update.reason,
+        tries: failure.update.tries,
+        retryAt: clock + Int(clamping: (failure.retryAt - now).components.seconds))
+    }
+  }
+
+  /// Takes up what failed before the agent ended. No clock, however wrong it is or was, makes an app wait
+  /// for longer than if it had failed just now.
+  mutating func load(_ stored: [StoredFailure], at now: MonotonicTime, clock: Int) {
+    for failure in stored {
+      guard let target = StoredTargetApp(text: failure.target) else { continue }
+      let (rest, overflow) = failure.retryAt.subtractingReportingOverflow(clock)
+      let delay = Self.delay(afterTries: failure.tries)
+      let wait = overflow ? delay : min(.seconds(max(rest, 0)), delay)
+      let update = FailedUpdate(
+        appId: target.appId, commit: target.commit, reason: failure.reason, tries: failure.tries)
+      failures[target.appId] = Failure(update: update, target: target, retryAt: now + wait)
+    }
   }
 
   /// Looks at the containers on trial.
@@ -158,6 +199,33 @@ struct UpdateTrials {
     }
     return container.health == nil
       ? .proof(.proven) : .failure("it was not healthy within \(limit.humanText)")
+  }
+}
+
+nonisolated extension StoredTargetApp {
+  /// All that the row says.
+  fileprivate var text: String {
+    let row: JSON = [
+      "appId": .int(appId), "uuid": .string(uuid), "name": .string(name), "class": .string(appClass),
+      "isHost": .bool(isHost), "isRejected": .bool(isRejected), "source": .string(source),
+      "commit": commit.map(JSON.string) ?? .null, "releaseId": releaseId.map(JSON.int) ?? .null,
+      "services": .string(services), "networks": .string(networks), "volumes": .string(volumes),
+    ]
+    return row.serialized()
+  }
+
+  fileprivate init?(text: String) {
+    guard let row = try? JSON(parsing: text), let appId = row["appId"]?.intValue,
+      let uuid = row["uuid"]?.stringValue, let name = row["name"]?.stringValue,
+      let appClass = row["class"]?.stringValue, let isHost = row["isHost"]?.boolValue,
+      let isRejected = row["isRejected"]?.boolValue, let source = row["source"]?.stringValue,
+      let services = row["services"]?.stringValue, let networks = row["networks"]?.stringValue,
+      let volumes = row["volumes"]?.stringValue
+    else { return nil }
+    self.init(
+      appId: appId, uuid: uuid, name: name, appClass: appClass, isHost: isHost, isRejected: isRejected,
+      source: source, commit: row["commit"]?.stringValue, releaseId: row["releaseId"]?.intValue,
+      services: services, networks: networks, volumes: volumes)
   }
 }
 

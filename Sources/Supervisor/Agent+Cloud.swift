@@ -86,19 +86,16 @@ extension Agent: @MainActor CloudHost {
     do throws(DatabaseError) { return try store.targets.isSet() } catch { return false }
   }
 
-  public func takeTarget(_ document: JSON, force: Bool, cancel: Bool) throws(TargetRefusal) {
-    let source = settings.string(.apiEndpoint) ?? ""
-    let target: TargetState
-    do throws(TargetStateError) {
-      target = try TargetStateDocument.parse(v3: document, deviceUuid: deviceUuid, source: source)
+  public func takeTarget(_ document: JSON, force: Bool) throws(TargetRefusal) {
+    guard let stateEngine else { throw .notStored("the agent has not started yet") }
+    do throws(TargetRejection) {
+      try stateEngine.setTarget(document, source: settings.string(.apiEndpoint) ?? "", force: force)
     } catch {
-      throw .invalid(error.message)
+      switch error {
+      case .invalid: throw .invalid
+      case .notStored(let text): throw .notStored(text)
+      }
     }
-    do throws(DatabaseError) { try store.targets.replace(with: target, source: source) } catch {
-      throw .notStored("\(error)")
-    }
-    targetStored(config: target.config)
-    stateEngine?.trigger(force: force, cancel: cancel)
   }
 
   public func applyTarget(force: Bool, cancel: Bool) { stateEngine?.trigger(force: force, cancel: cancel) }

@@ -27,7 +27,7 @@ struct OwnStopStoreTests {
     do {
       let store = try Store.open(at: path, logger: quiet)
       try store.commits.set("c0ffee", forApp: 1)
-      try store.connection.execute("DROP TABLE own_stop; PRAGMA user_version = 1")
+      try store.connection.execute("DROP TABLE own_stop; DROP TABLE failed_update; PRAGMA user_version = 1")
     }
     let store = try Store.open(at: path, logger: quiet)
     #expect(store.origin == .existing)

@@ -427,10 +427,10 @@ class Deltas(ImageTest):
     def named(self, image):
         return f"{self.proxy.address}/images/{image}:1"
 
-    def device_with_source(self, version=3):
+    def device_with_source(self, version=3, **variables):
         agent = self.device(
             api=f"http://{self.service.address}", deltaEndpoint=f"http://{self.service.address}",
-            variables={"RESIN_SUPERVISOR_DELTA": "1", "RESIN_SUPERVISOR_DELTA_VERSION": str(version)})
+            variables={"RESIN_SUPERVISOR_DELTA": "1", "RESIN_SUPERVISOR_DELTA_VERSION": str(version), **variables})
         self.post(agent, app(service("one", image=self.named("a"))))
         self.wait_for_services(agent, "one")
         return agent
@@ -497,6 +497,14 @@ class Deltas(ImageTest):
         self.assertEqual(len(self.delta_requests()), 1)
         self.assertIn("b", self.proxy.pulled())
         self.wait_for_line(agent, "is downloaded as a whole", "in 3 tries")
+
+    def test_a_delta_of_which_nothing_more_comes_is_given_up_when_its_time_is_over(self):
+        self.proxy.held.add("delta")
+        agent = self.device_with_source(RESIN_SUPERVISOR_DELTA_APPLY_TIMEOUT="1500")
+        before = self.update(agent)
+        self.wait_for_line(agent, "is downloaded as a whole", "the delta was not applied in time")
+        self.proxy.held.clear()
+        self.wait_for_update(before)
 
     def test_where_there_is_no_delta_the_whole_image_is_pulled(self):
         self.service.answers = [(404, b"")]

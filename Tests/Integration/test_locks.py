@@ -151,6 +151,23 @@ class Locks(DeviceTest):
         wait_until(lambda: self.running() == {"two": self.before["two"]}, "the service is killed")
         return {f"{service}/{name}": AGENT_UID for service in ("one", "two") for name in NAMES}
 
+    def test_a_call_of_the_api_takes_the_locks_that_a_stalled_update_holds(self):
+        agent = self.begin()
+        nobody = "127.0.0.1:9/nobody/there:1"
+        agent.post_target(app(
+            service("one", image=nobody, labels={"io.balena.update.strategy": "kill-then-download"}),
+            service("two", number=2), commit="c0ffee02", release_id=2))
+        wait_until(lambda: f"Failed to download image '{nobody}'" in agent.log, "the new image does not come")
+        # A service that is down keeps its app's locks.
+        self.assertEqual(list(self.running()), ["two"])
+        self.assertIn(AGENT_UID, self.locks(agent).values())
+        reply = agent.request("POST", "/v2/applications/1/restart-service", {"serviceName": "two"})
+        self.assertEqual((reply.status, reply.text), (200, "OK"))
+        self.assertNotEqual(self.running()["two"], self.before["two"])
+        # Other names for what is on the device: the update goes on.
+        agent.post_target(self.target(2, OTHER_IMAGE))
+        self.updated(agent)
+
     def test_the_agents_own_locks_keep_users_from_theirs(self):
         agent = self.begin()
         expected = self.held(agent)

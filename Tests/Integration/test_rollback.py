@@ -52,6 +52,36 @@ class Rollback(DeviceTest):
         after = self.wait_for_services(agent, "one")["one"]
         self.assertTrue(after["Name"].endswith("_3_b3"), after["Name"])
 
+    def test_a_release_that_was_taken_back_is_not_tried_again_because_the_agent_was_restarted(self):
+        agent = self.begin()
+        self.taken_back(agent, self.proving("one", OTHER_IMAGE, command=["false"], volumes=["store:/store"]))
+        agent.kill()
+        before = len(agent.log)
+        agent.start()
+        wait_until(
+            lambda: self.waits(agent) == ["the next try of the update that was taken back"], "the reason is told")
+        self.assertNotIn("Killing service", agent.log[before:])
+        self.assertEqual({id: row["State"] for id, row in self.rows().items()}, {self.before["Id"]: "running"})
+
+    def test_a_release_that_drops_adds_and_breaks_services_is_taken_back_as_a_whole(self):
+        agent = self.agent()
+        same = service("same", number=4)
+        agent.post_target(self.release(1, self.proving("one"), service("dropped", number=2), same))
+        before = self.wait_for_services(agent, "one", "dropped", "same")
+        agent.post_target(self.release(
+            2, self.proving("one", OTHER_IMAGE, command=["sh", "-c", "sleep 3; false"]), service("added", number=3), same))
+        wait_until(lambda: any("/added_" in row["Names"][0] for row in self.rows().values()), "what it adds is there")
+        wait_until(lambda: "Going back from release 'b2'" in agent.log, "the release has failed")
+
+        def is_back():
+            rows = self.rows()
+            return {id: (row["State"], row["Names"][0]) for id, row in rows.items()} == {
+                row["Id"]: ("running", row["Name"]) for row in before.values()}
+
+        wait_until(is_back, "all that ran runs again under its name, and nothing else")
+        wait_until(lambda: set(self.waits(agent)) == {"the next try of the update that was taken back"}, "it waits")
+        self.assertTrue(is_back())
+
     def test_a_release_that_cannot_be_started_is_taken_back(self):
         agent = self.begin()
         self.taken_back(agent, self.proving("one", OTHER_IMAGE, command=["/no/such/program"]))

@@ -179,6 +179,25 @@ class HandOver(Strategies):
         self.alone(agent)
         self.assertIn(("handover", "one"), self.decisions(agent))
 
+    def test_a_newer_target_ends_it_at_once(self):
+        agent, _ = self.begin()
+        wait_until(self.both, "both containers run")
+        labels = {TIMEOUT: "100"}
+        newer = self.labelled("one", "hand-over", OTHER_IMAGE, labels=labels, environment={"NEWER": "1"})
+        agent.post_target(self.release(newer, number=3))
+        container = self.wait_for_services(agent, "one")["one"]
+        self.assertTrue(container["Name"].endswith("_3_c0ffee03"), container["Name"])
+
+    def test_the_target_before_takes_it_back_without_a_stop(self):
+        agent, _ = self.begin()
+        wait_until(self.both, "both containers run")
+        started = self.engine.get(f"/containers/{self.old}/json")["State"]["StartedAt"]
+        agent.post_target(self.release(self.labelled("one", "hand-over", labels={TIMEOUT: NEVER}), number=1))
+        container = self.wait_for_services(agent, "one")["one"]
+        self.assertEqual((container["Id"], container["State"]["StartedAt"]), (self.old, started))
+        self.assertTrue(container["Name"].startswith("/one_"), container["Name"])
+        self.assertEqual(container["HostConfig"]["RestartPolicy"]["Name"], "always")
+
     def test_a_users_lock_holds_it_up(self):
         def lock(directory):
             with open(os.path.join(directory, "updates.lock"), "w", encoding="utf-8"):

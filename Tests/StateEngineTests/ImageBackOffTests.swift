@@ -4,6 +4,14 @@ import Testing
 @testable import StateEngine
 
 @Suite struct ImageBackOffTests {
+  @Test(arguments: [
+    (500, "500ms"), (1000, "1s"), (4000, "4s"), (64_000, "1m"), (900_000, "15m"), (3_600_000, "1h"),
+    (86_400_000, "1d"),
+  ])
+  func aDelayIsToldByItsLargestUnit(milliseconds: Int, text: String) {
+    #expect(Duration.milliseconds(milliseconds).compactText == text)
+  }
+
   @Test func theDelayDoublesFromOneSecondToThePollInterval() {
     let interval = Duration.milliseconds(900_000)
     let delays = (1...12).map { ImageBackOff.delay(failures: $0, pollInterval: interval) }

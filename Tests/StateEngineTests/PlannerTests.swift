@@ -58,6 +58,21 @@ struct PlannerTests {
     #expect(Planner.plan(input).names == [])
   }
 
+  @Test func aRebootWaitsForADependencyThatMayYetBeMetButNotForEverAndNotForOneOutOfReach() {
+    let first = service("a")
+    let second = service("b", dependsOn: [Dependency("a", .healthy)])
+    var running = container(of: first)
+    running.container?.health = .starting
+    var input = input(current: [app([running])], target: [app([first, second])])
+    input.reboot = RebootState(isScheduled: true, isRequired: true)
+    #expect(Planner.plan(input).names == [])
+    input.impatientApps = [1]
+    #expect(Planner.plan(input).names == ["reboot"])
+    input.impatientApps = []
+    input.current[0].services[0].container?.health = .unhealthy
+    #expect(Planner.plan(input).names == ["reboot"])
+  }
+
   @Test func aRebootThatFailedWaitsForItsNextTryAndTheTargetIsNotReachedMeanwhile() {
     var input = input(current: [app([container(of: old)])], target: [app([old])])
     input.commits = [1: "commit1"]

@@ -114,6 +114,69 @@ struct RollbackTests {
     #expect(Planner.plan(input([aside(old)], target: old)).names(of: "a") == ["restore"])
   }
 
+  // MARK: - A release that drops, adds and breaks services
+
+  private let dropped = service("b", image: "one", release: 1)
+  private let added = service("c", image: "two", release: 2)
+  private var unchanged: (old: Service, new: Service) {
+    (service("d", image: "one", release: 1), service("d", image: "one", release: 2))
+  }
+
+  private func whole(_ containers: [Service], failed: Bool = false) -> PlannerInput {
+    var input = StateEngineTests.input(
+      current: [app(release: 1, containers)], target: [app(release: 2, [new, added, unchanged.new])],
+      images: [old, dropped, unchanged.old, new, added, unchanged.new])
+    input.locks[1] = ["a", "b", "c", "d"]
+    input.commits[1] = "commit1"
+    if failed { input.failedUpdates[1] = "a: it ended" }
+    return input
+  }
+
+  @Test func aServiceThatTheReleaseDropsIsKeptWithTheOthersAndOneThatItOnlyRenamesKeepsItsName() {
+    let begin = Planner.plan(
+      whole([container(of: old), container(of: dropped), container(of: unchanged.old)]))
+    #expect(begin.names(of: "a") == ["setAside"])
+    #expect(begin.names(of: "b") == ["setAside"])
+    #expect(begin.names(of: "c") == ["start"])
+    #expect(begin.names(of: "d") == [])
+    #expect(begin.waits(of: "d") == [.proof])
+    var trial = whole([
+      aside(old), container(of: new, id: "a2"), aside(dropped), container(of: added),
+      container(of: unchanged.old),
+    ])
+    #expect(Planner.plan(trial).steps == [])
+    trial.proofs["a2"] = .proven
+    #expect(Planner.plan(trial).steps.map(\.service) == ["a"])
+    trial.current[0].services.removeFirst()
+    let proven = Planner.plan(trial)
+    #expect(proven.names(of: "b") == ["kill"])
+    #expect(proven.names(of: "d") == ["updateMetadata"])
+  }
+
+  @Test func onTheWayBackWhatTheReleaseAddedGoesBeforeWhatItDroppedComesBack() {
+    let first = Planner.plan(
+      whole(
+        [
+          aside(old), container(of: new), aside(dropped), container(of: added), container(of: unchanged.old),
+        ], failed: true))
+    #expect(first.names(of: "a") == ["kill"])
+    #expect(first.names(of: "b") == [])
+    #expect(first.names(of: "c") == ["kill"])
+    let then = Planner.plan(whole([aside(old), aside(dropped), container(of: unchanged.old)], failed: true))
+    #expect(then.names == ["restore", "restore"])
+    #expect(then.waits(of: "c") == [.failedUpdate])
+    let back = Planner.plan(
+      whole([container(of: old), container(of: dropped), container(of: unchanged.old)], failed: true))
+    #expect(back.names == ["releaseLock"])
+  }
+
+  @Test func aServiceThatWasReplacedWithoutAWayBackIsMadeAgainThoughTheUpdateFailed() {
+    let other = service("d", image: "two", release: 2)
+    var input = whole([container(of: old), container(of: dropped)], failed: true)
+    input.target = resolved([app(release: 2, [new, other])], input.images)
+    #expect(Planner.plan(input).names(of: "d").contains("start"))
+  }
+
   @Test(arguments: ["always", "no", "on-failure", "unless-stopped"])
   func theNameTellsTheRestartPolicy(policy: String) {
     var service = old
@@ -206,5 +269,25 @@ struct RollbackTests {
     ]
     )
     #expect(trials.waiting(at: start).isEmpty)
+  }
+
+  @Test func whatFailedIsKnownAfterARestartAndNoClockMakesItWaitForEver() {
+    var trials = UpdateTrials()
+    let target = TargetApp(appId: 1, uuid: uuid(1), name: "app1", source: "local", release: nil).stored
+    _ = trials.fail(target, "no", at: start)
+    #expect(trials.isUnsaved)
+    let stored = trials.save(at: start + .seconds(600), clock: 1_800_000_000)
+    #expect(stored.map(\.retryAt) == [1_800_003_000])
+    #expect(!trials.isUnsaved)
+    for (clock, wait) in [(1_800_001_000, 2000), (0, 3600), (Int.min, 3600), (1_900_000_000, 0)] {
+      var again = UpdateTrials()
+      again.load(stored, at: start, clock: clock)
+      again.forget(unless: [target])
+      #expect(again.failedUpdates == trials.failedUpdates)
+      #expect(again.waiting(at: start + .seconds(wait)).isEmpty)
+      if wait > 0 { #expect(again.waiting(at: start + .seconds(wait - 1)) == [1: "no"]) }
+    }
+    trials.succeed(app: 1)
+    #expect(trials.isUnsaved && trials.save(at: start, clock: 0).isEmpty)
   }
 }

@@ -227,6 +227,35 @@ struct ServiceDecisionTests {
     #expect(complete.steps.first?.reason == .rule(.handedOver))
   }
 
+  @Test func aNewerTargetEndsTheHandoverAtOnce() {
+    let before = renamed(container(of: old, createdAt: 10, id: "before"))
+    let after = container(of: handover, createdAt: 20)
+    let newer = service("main", image: "three", release: 3, strategy: .handOver)
+    let result = plan([before, after], [newer]) { $0.handovers = ["before"] }
+    guard case .kill(let killed) = result.steps.last?.step else {
+      Issue.record("no kill in \(result.names)")
+      return
+    }
+    #expect(killed.container?.id == "before")
+    #expect(result.steps.last?.reason == .rule(.handoverUnwanted))
+  }
+
+  @Test func aTargetThatIsWhatHandsOverKeepsItAndGivesItsNameBack() {
+    let previous = service("main", image: "one", strategy: .handOver)
+    var before = renamed(container(of: previous, createdAt: 10, id: "before"))
+    before.config.restart = "no"
+    let after = container(of: handover, createdAt: 20, id: "after")
+    let result = plan([before, after], [previous]) { $0.handovers = ["before"] }
+    guard case .kill(let killed) = result.steps.first?.step, result.steps.count == 1 else {
+      Issue.record("not one kill: \(result.names)")
+      return
+    }
+    #expect(killed.container?.id == "after")
+    let alone = plan([before], [previous])
+    #expect(alone.names == ["updateMetadata"])
+    #expect(alone.steps.first?.reason == .rule(.handoverTakenBack))
+  }
+
   @Test func anInterruptedHandoverStartsTheNewContainerBeforeTheOldOneGoes() {
     let before = renamed(container(of: old, createdAt: 10, id: "before"))
     let after = container(of: handover, status: .installed, createdAt: 20)
@@ -246,6 +275,42 @@ struct ServiceDecisionTests {
 
   @Test func withNothingRunningThereIsNothingToHandOver() {
     #expect(plan([container(of: old, status: .engine("exited"))], [handover]).names == ["kill"])
+  }
+
+  // MARK: - Locks at rest
+
+  @Test func theLocksGoWhileTheAppWaitsForADependencyThatIsOutOfReach() {
+    let a = service("a")
+    var unhealthy = container(of: a)
+    unhealthy.container?.health = .unhealthy
+    let b = service("b", dependsOn: [Dependency("a", .healthy)])
+    #expect(plan([unhealthy], [a, b]).names == ["releaseLock"])
+    unhealthy.container?.health = .starting
+    #expect(plan([unhealthy], [a, b]).names == [])
+  }
+
+  @Test func theLocksGoWhileAnImageCannotBePulledUnlessTheServiceIsDownUntilItComes() {
+    let target = service("main", image: "two", release: 2, strategy: .killThenDownload)
+    let waiting = { (current: [Service], target: Service) in
+      plan(current, [target], images: [old]) { $0.imageBackOff = [target.imageName] }
+    }
+    #expect(waiting([container(of: old)], new).names == ["releaseLock"])
+    #expect(waiting([], target).names == [])
+    #expect(waiting([], target).waits(of: "main") == [.imageBackOff(image: target.imageName)])
+  }
+
+  @Test func theLocksGoWhileTheNextTryIsFarAwayAndStayWhileItIsNear() {
+    let near = plan([container(of: old)], [new]) { $0.pausedApps = [1] }
+    #expect(near.names == [])
+    let far = plan([container(of: old)], [new]) {
+      $0.pausedApps = [1]
+      $0.restingApps = [1]
+    }
+    #expect(far.names == ["releaseLock"])
+  }
+
+  @Test func theLocksGoWhenTheReleaseIsRejected() {
+    #expect(plan([container(of: old)], [new]) { $0.target[0].isRejected = true }.names == ["releaseLock"])
   }
 
   // MARK: - Dependencies
@@ -287,16 +352,21 @@ struct ServiceDecisionTests {
     let dependency = Dependency("a", .healthy)
     for health in [nil, ContainerHealth.starting, .unhealthy] {
       let waiting = plan(after: dependency, .running, health: health)
-      #expect(waiting.steps.isEmpty && waiting.waits(of: "b") == [.dependencies([dependency])])
+      let cause: Waiting.Cause =
+        health == .starting ? .dependencies([dependency]) : .dependenciesOutOfReach([dependency])
+      #expect(waiting.names(of: "b").isEmpty && waiting.waits(of: "b") == [cause])
     }
     #expect(plan(after: dependency, .running, health: .healthy).steps.map(\.service) == ["b"])
-    #expect(plan(after: dependency, .engine("exited"), exitCode: 0, health: .healthy).steps.isEmpty)
+    let ended = plan(after: dependency, .engine("exited"), exitCode: 0, health: .healthy)
+    #expect(ended.names(of: "b").isEmpty)
   }
 
   @Test func aDependencyOnCompletionWaitsForExitCodeZero() {
     let dependency = Dependency("a", .completed)
     #expect(plan(after: dependency, .running, exitCode: 0).waits(of: "b") == [.dependencies([dependency])])
-    #expect(plan(after: dependency, .engine("exited"), exitCode: 1).steps.isEmpty)
+    #expect(
+      plan(after: dependency, .engine("exited"), exitCode: 1).waits(of: "b")
+        == [.dependenciesOutOfReach([dependency])])
     #expect(plan(after: dependency, .engine("exited"), exitCode: 0).steps.map(\.service) == ["b"])
   }
 

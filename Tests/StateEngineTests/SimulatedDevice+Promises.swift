@@ -64,7 +64,7 @@ extension SimulatedDevice {
     guard (wanted ?? service).updateStrategy == .downloadThenKill else { return }
     if case .rule(.duplicateContainer) = planned.reason { return }
     switch planned.reason {
-    case .rule(.handedOver), .rule(.proven), .rule(.updateFailed): return
+    case .rule(.handedOver), .rule(.handoverUnwanted), .rule(.proven), .rule(.updateFailed): return
     default: break
     }
     expect(app.services.allSatisfy { inventory.isPresent(for: $0) }, "kill before all images", planned)

@@ -37,6 +37,16 @@ struct StatusReportTests {
     #expect(report.services.map(\.commit) == ["commit1"])
   }
 
+  @Test func theImageOfAFormerReleaseThatNothingRunsIsNotReportedAsDownloaded() {
+    let between = report(images: [image(old), image(new)], targets: [app(release: 2, [new])])
+    #expect(between.services.map(\.commit) == ["commit2"])
+    let before = report(
+      images: [image(old), image(new)], containers: [container(of: old)], targets: [app(release: 2, [new])])
+    #expect(before.services.map(\.status) == ["Running", "Downloaded"])
+    let gone = report(images: [image(old, .deleting), image(new)], targets: [app(release: 2, [new])])
+    #expect(gone.services.map(\.status) == ["Deleting", "Downloaded"])
+  }
+
   @Test func aTargetServiceThatHasNothingYetIsDownloading() {
     let report = report(targets: [app(release: 2, [new])])
     #expect(report.services.map(\.status) == ["Downloading"])

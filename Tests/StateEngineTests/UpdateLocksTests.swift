@@ -270,6 +270,42 @@ struct UpdateLocksTests {
     #expect(!host.exists(host.lock("a")))
   }
 
+  @Test func anActionBorrowsLocksThatTheEngineMerelyHolds() async throws {
+    LoopDriver.start()
+    let host = Host()
+    let locks = UpdateLocks(hostRoot: host.root)
+    var isAtRest = false
+    locks.isAtRest = { _ in isAtRest }
+    #expect(await take(locks, ["a"]) == nil)
+    var hasRun = false
+    let action = Task {
+      try await locks.withLocks([1], force: false) {
+        hasRun = true
+        #expect(locks.held[1] == nil)
+        return host.exists(host.lock("a"))
+      }
+    }
+    try await EventLoop.shared.sleep(for: .milliseconds(120))
+    #expect(!hasRun && locks.held[1] == ["a"])
+    isAtRest = true
+    #expect(try await action.value)
+    #expect(!host.exists(host.lock("a")))
+    #expect(locks.leftovers.isEmpty)
+    #expect(await take(locks, ["a"]) == nil)
+  }
+
+  @Test func locksThatAUserAddedMeanwhileStopABorrowerAndLeaveNone() async {
+    LoopDriver.start()
+    let host = Host()
+    let locks = UpdateLocks(hostRoot: host.root)
+    locks.isAtRest = { _ in true }
+    #expect(await take(locks, ["a"]) == nil)
+    host.makeFile(host.lock("b"), owner: 1000)
+    await #expect(throws: UpdateLockError.self) { try await locks.withLocks([1], force: false) {} }
+    #expect(locks.held[1] == nil && locks.leftovers.isEmpty)
+    #expect(!host.exists(host.lock("a")))
+  }
+
   @Test func actionsOnOneAppRunInTheOrderTheyCame() async {
     LoopDriver.start()
     let host = Host()

@@ -99,6 +99,36 @@ extension ImageManager {
     return .plainInstead("the delta could not be applied in \(Self.deltaAttempts) tries: \(lastFailure)")
   }
 
+  /// A pull that is given up when its time is over, also when the engine says nothing of it.
+  private func pull(
+    _ source: String, for name: String, credentials: RegistryCredentials?, until deadline: MonotonicTime?
+  ) async throws(EngineError) {
+    guard let deadline else { return try await pull(source, for: name, credentials: credentials) }
+    // No result of the task: see `PowerOutcome`.
+    var failure: EngineError?
+    let work = Task {
+      do throws(EngineError) { try await pull(source, for: name, credentials: credentials) } catch {
+        failure = error
+      }
+    }
+    var isLate = false
+    let timer = EventLoop.shared.schedule(after: max(.zero, deadline - .read())) {
+      isLate = true
+      work.cancel()
+    }
+    await withTaskCancellationHandler {
+      await work.value
+    } onCancel: {
+      work.cancel()
+    }
+    timer.cancel()
+    guard let failure else { return }
+    guard !isLate || Task.isCancelled else {
+      throw EngineError(kind: .timeout, call: "pull", message: "not complete in the time that it may take")
+    }
+    throw failure
+  }
+
   private func isStub(_ id: String) async throws(DownloadError) -> Bool {
     let image = try await attempt { () throws(EngineError) in try await inspectIfPresent(id) }
     guard let size = image["Size"]?.intValue else { return false }

@@ -106,8 +106,7 @@ extension ImageManager {
 
   /// Pulls `source`; its progress is shown as that of the image `name`.
   func pull(
-    _ source: String, for name: String, credentials: RegistryCredentials?,
-    until deadline: MonotonicTime? = nil
+    _ source: String, for name: String, credentials: RegistryCredentials?
   ) async throws(EngineError) {
     var progress = PullProgress(flavor: try await engineFlavor())
     metrics.pulls += 1
@@ -117,9 +116,6 @@ extension ImageManager {
     var received = 0
     while let event = try await stream.next() {
       watch.heard()
-      if let deadline, deadline <= EventLoop.shared.now {
-        throw EngineError(kind: .timeout, call: "pull", message: "not complete in the time that it may take")
-      }
       if activities[name]?.isStalled == true { noteStall(of: name, isStalled: false) }
       let hasMoved = progress.consume(event)
       metrics.bytesReceived += progress.bytesReceived - received

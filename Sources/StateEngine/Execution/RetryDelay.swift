@@ -12,7 +12,7 @@ nonisolated struct RetryDelay: Sendable {
   /// `min(2^f * 500 ms, limit)` after the f-th failure in a row.
   mutating func fail(at now: MonotonicTime) -> Duration {
     failures += 1
-    let delay = min(.milliseconds(500) * (1 << min(failures, 30)), limit)
+    let delay = Self.delay(failures, limit)
     retryAt = now + delay
     return delay
   }
@@ -23,4 +23,13 @@ nonisolated struct RetryDelay: Sendable {
   }
 
   func isWaiting(at now: MonotonicTime) -> Bool { retryAt.map { $0 > now } ?? false }
+
+  /// The delay that is under way is longer than others wait for an app's locks.
+  func isLong(at now: MonotonicTime) -> Bool {
+    isWaiting(at: now) && Self.delay(failures, limit) > UpdateLocks.actionTimeout
+  }
+
+  private static func delay(_ failures: Int, _ limit: Duration) -> Duration {
+    min(.milliseconds(500) * (1 << min(failures, 30)), limit)
+  }
 }

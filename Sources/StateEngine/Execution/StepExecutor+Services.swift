@@ -99,6 +99,8 @@ extension StepExecutor {
   func stop(_ service: Service, thenRemove: Bool) async throws(StepError) {
     guard let id = service.container?.id else { return }
     report(.killService, object: object(service))
+    // Killed before its time, it hands over to nobody.
+    handovers.removeValue(forKey: id)?.cancel()
     current.setStatus(.stopping, container: id)
     defer { if current.services[id] != nil { current.setStatus(nil, container: id) } }
     do throws(EngineError) {
@@ -141,8 +143,14 @@ extension StepExecutor {
   func rename(_ service: Service, to target: Service) async throws(StepError) {
     guard let id = service.container?.id else { return }
     defer { current.invalidate(container: id) }
+    handovers.removeValue(forKey: id)?.cancel()
     try await call { () throws(EngineError) in
       do throws(EngineError) {
+        if service.isHandingOver {
+          let policy: JSON = ["Name": .string(target.config.restart)]
+          _ = try await engine.updateContainer(id, body: ["RestartPolicy": policy])
+        }
+        // The name comes last: as long as it says so, the container is known not to be back in full.
         try await engine.renameContainer(id, to: target.containerName)
       } catch  where error.isNotFound {
         do throws(EngineError) { try await engine.removeContainer(id, force: true, volumes: false) } catch
@@ -173,6 +181,7 @@ extension StepExecutor {
     current.invalidate(container: container.id)
     handovers[container.id] = Task { [self] in
       await waitForHandover(in: directory, timeout: target.handoverTimeout)
+      guard !Task.isCancelled else { return }
       handovers[container.id] = nil
       onHandover()
     }

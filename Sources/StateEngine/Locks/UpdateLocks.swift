@@ -12,17 +12,26 @@ import Glibc
 // There are two kinds of holders inside the agent. The state engine takes an app's locks with
 // `take` and holds them over many steps until the app has settled. An action of the API holds
 // them for the time of a closure with `withLocks`. A mutex for each app keeps them apart.
+//
+// An app can be long on its way without a step: a pull fails, a dependency is not healthy. An
+// action that comes then borrows the locks: the files stay, the state engine holds them no more,
+// and asks again for what it needs.
 
 /// Takes and releases the update locks of all services of an app at once.
 public final class UpdateLocks {
   /// How long an action of the API waits for another operation of the agent.
-  public static let actionTimeout: Duration = .seconds(10)
+  public nonisolated static let actionTimeout: Duration = .seconds(10)
 
   /// By app id: services whose locks the state engine holds.
   public private(set) var held: [Int: Set<String>] = [:]
   /// Apps with locks of the agent on disk that nobody holds: left by a crash. Looked for once,
   /// at start; from then on every operation keeps it right.
   public private(set) var leftovers: Set<Int> = []
+
+  /// Whether the state engine merely holds an app's locks: nothing is under way that needs them.
+  public var isAtRest: (_ appId: Int) -> Bool = { _ in false }
+  /// How soon an action sees that.
+  private static let restPoll: Duration = .milliseconds(50)
 
   private let base: String
   private let owner: UInt32
@@ -87,11 +96,26 @@ public final class UpdateLocks {
     }
     // In one order for all, so that two actions cannot wait for each other.
     for appId in Set(appIds).sorted() {
+      await borrow(appId, until: deadline)
       try await enter(appId, timeout: deadline - MonotonicTime.read())
       entered.append(appId)
       try takeFiles(appId: appId, services: LockDirectory.services(base: base, appId: appId), force: force)
     }
     return try await action()
+  }
+
+  /// Waits until the state engine needs an app's locks no more, and takes them from it.
+  private func borrow(_ appId: Int, until deadline: MonotonicTime) async {
+    while held[appId] != nil {
+      if isAtRest(appId) {
+        held[appId] = nil
+        // Until the action has adopted the files they are nobody's.
+        leftovers.insert(appId)
+        return leave(appId)
+      }
+      guard MonotonicTime.read() < deadline else { return }
+      do { try await EventLoop.shared.sleep(for: Self.restPoll) } catch { return }
+    }
   }
 
   // MARK: - The agent's own order

@@ -3,16 +3,33 @@ import Model
 
 /// What becomes of each service (state-engine 3.4 to 3.6 and 4).
 nonisolated extension AppPlanner {
-  /// The container that counts when a service has several: the newest. One that was never
-  /// started and is not at the target yields to one that runs, so that an interrupted
-  /// hand-over to a release that is no longer wanted does not cost the running container.
+  /// The container that counts when a service has several: the newest. When that is not at the
+  /// target, it yields to one that was about to hand over and is; and if it was never started, to
+  /// one that runs, so that an interrupted hand-over to a release that is no longer wanted does not
+  /// cost the running container.
   func survivor(of containers: [Service]) -> Service? {
     let byAge = containers.sorted { a, b in a.createdAt < b.createdAt }
-    guard let newest = byAge.last, newest.container?.status == .installed,
-      let target = targetServices.first(where: { $0.name == newest.name }),
-      newest.commit != target.commit || !newest.differences(to: target, containerIds: [:]).isEmpty
+    guard let newest = byAge.last, let target = targetServices.first(where: { $0.name == newest.name }),
+      !isAtTarget(newest, target)
     else { return byAge.last }
+    let takenBack = byAge.lazy.map { takingBack($0, target) }.last {
+      $0.isHandingOver && $0.config.isRunning && isAtTarget($0, target)
+    }
+    if let takenBack { return takenBack }
+    guard newest.container?.status == .installed else { return newest }
     return byAge.last { $0.config.isRunning } ?? newest
+  }
+
+  private func isAtTarget(_ current: Service, _ target: Service) -> Bool {
+    current.commit == target.commit && current.differences(to: target, containerIds: [:]).isEmpty
+  }
+
+  /// A container that was about to hand over, with the restart policy that its renaming gives back.
+  private func takingBack(_ current: Service, _ target: Service) -> Service {
+    guard current.isHandingOver else { return current }
+    var service = current
+    service.config.restart = target.config.restart
+    return service
   }
 
   /// Container ids by service name, to compare `network_mode: service:…`.
@@ -22,13 +39,16 @@ nonisolated extension AppPlanner {
 
   func decideRemoval(of service: Service) -> Outcome {
     if let wait = transition(of: service) { return wait }
+    if intermediate == nil, service.container?.setAsidePolicy != nil { return decideDropped(service) }
+    if failedUpdate != nil { return .wait(.failedUpdate) }
     let isEarly =
       switch service.updateStrategy {
       case .killThenDownload, .deleteThenDownload: true
       case .downloadThenKill, .handOver: false
       }
     if !isEarly, let wait = missingImagesWait { return wait }
-    return .lockedStep(.kill(service), .rule(.serviceNotInTarget))
+    let hasWayBack = isTrialOpen && !isEarly && canGoBack(service)
+    return .lockedStep(hasWayBack ? .setAside(service) : .kill(service), .rule(.serviceNotInTarget))
   }
 
   func decideAppRemoval(of service: Service) -> Outcome {
@@ -43,20 +63,22 @@ nonisolated extension AppPlanner {
     guard let container = service.container, let newest = survivors[service.name]?.container else {
       return .nothing
     }
-    if input.handovers.contains(container.id) { return .wait(.handover) }
-    if container.name.hasPrefix("old_") {
+    let isWanted =
+      survivors[service.name].map {
+        $0.differences(to: target, containerIds: containerIds).isEmpty && reasonOfUse($0) == nil
+      } ?? false
+    if input.handovers.contains(container.id), isWanted { return .wait(.handover) }
+    if service.isHandingOver {
       if heldForReboot.contains(service.name) { return .wait(.reboot) }
       // The old one runs on until the new one has started, unless that one will not be started, or
       // cannot be because of what the old one holds or because of a network that is made anew.
       if target.isRunning, service.config.isRunning,
-        newest.status == .installed || newest.status == .starting,
-        survivors[service.name].map({ $0.differences(to: target, containerIds: containerIds).isEmpty })
-          == true,
-        survivors[service.name].flatMap(reasonOfUse) == nil, !isPortConflict(newest.startError)
+        newest.status == .installed || newest.status == .starting, isWanted,
+        !isPortConflict(newest.startError)
       {
         return .wait(.starting)
       }
-      return .lockedStep(.kill(service), .rule(.handedOver))
+      return .lockedStep(.kill(service), .rule(isWanted ? .handedOver : .handoverUnwanted))
     }
     return .lockedStep(.kill(service), .rule(.duplicateContainer(newest: newest.id)))
   }
@@ -69,6 +91,9 @@ nonisolated extension AppPlanner {
       return hasDead ? .wait(.removal) : install(target)
     }
     if let wait = transition(of: current) { return wait }
+    if let reason = failedUpdate, isAdded(target), current.commit == target.commit {
+      return .lockedStep(.kill(current), .rule(.updateFailed(reason)))
+    }
     if downloads.contains(target.imageName), !input.images.isPresent(for: target) {
       return .wait(.download(image: target.imageName))
     }
@@ -87,6 +112,7 @@ nonisolated extension AppPlanner {
 
   /// No container yet: fetch, then create and start.
   mutating func install(_ target: Service) -> Outcome {
+    if failedUpdate != nil, isAdded(target) { return .wait(.failedUpdate) }
     if !input.images.isPresent(for: target) { return fetch(target) }
     if let wait = startWait(target) { return wait }
     return .lockedStep(.start(target: target, container: nil), .rule(.containerMissing))
@@ -94,8 +120,16 @@ nonisolated extension AppPlanner {
 
   /// The configuration is as it shall be: name and running state may not be.
   mutating func adjust(_ current: Service, _ target: Service) -> Outcome {
+    if current.isHandingOver {
+      return .lockedStep(.updateMetadata(current: current, target: target), .rule(.handoverTakenBack))
+    }
     if current.commit != target.commit {
       if target.updateStrategy == .downloadThenKill, let wait = missingImagesWait { return wait }
+      if failedUpdate != nil || isTrialOpen, setAside[target.name] == nil {
+        // It keeps its name with the release that it would go back to; whoever depends on it need not wait.
+        settledServices.insert(target.name)
+        return .wait(failedUpdate != nil ? .failedUpdate : .proof)
+      }
       let difference = Difference(
         field: "commit", current: current.commit ?? "none", target: target.commit ?? "none")
       return .lockedStep(.updateMetadata(current: current, target: target), .differences([difference]))
@@ -119,7 +153,7 @@ nonisolated extension AppPlanner {
     return isStoppedByAgent(current) ? .rule(.stoppedByAgent) : nil
   }
 
-  private func isStoppedByAgent(_ service: Service) -> Bool {
+  func isStoppedByAgent(_ service: Service) -> Bool {
     guard let container = service.container, container.status == .engine("exited") else { return false }
     return input.ownStops.contains(container.id)
   }
@@ -159,9 +193,8 @@ nonisolated extension AppPlanner {
       if !input.images.isPresent(for: target) { return fetch(target) }
       if let wait = missingImagesWait { return wait }
       let hasWayBack =
-        target.wantsProof && !usesChanging && target.isRunning
-        && (current.config.isRunning || isStoppedByAgent(current))
-      return .lockedStep(hasWayBack && intermediate == nil ? .setAside(current) : .kill(current), reason)
+        intermediate == nil && target.wantsProof && target.isRunning && canGoBack(current)
+      return .lockedStep(hasWayBack ? .setAside(current) : .kill(current), reason)
     case .handOver:
       if !input.images.isPresent(for: target) { return fetch(target) }
       // Nothing runs, or it is in the way: there is nothing to hand over.
@@ -230,7 +263,26 @@ nonisolated extension AppPlanner {
     let unmet = target.dependencies.filter { names.contains($0.service) && !isMet($0) }
     guard !unmet.isEmpty else { return nil }
     if unmet.allSatisfy({ heldForReboot.contains($0.service) }) { heldForReboot.insert(target.name) }
-    return .wait(.dependencies(unmet))
+    guard unmet.contains(where: isOutOfReach) else { return .wait(.dependencies(unmet)) }
+    outOfReach.insert(target.name)
+    return .wait(.dependenciesOutOfReach(unmet))
+  }
+
+  private func isOutOfReach(_ dependency: Dependency) -> Bool {
+    let name = dependency.service
+    if heldForReboot.contains(name) || outOfReach.contains(name) { return true }
+    return settledServices.contains(name) && !isWithinReach(dependency)
+  }
+
+  /// Whether the condition may yet be met by the container that is there.
+  private func isWithinReach(_ dependency: Dependency) -> Bool {
+    let container = survivors[dependency.service]?.container
+    let isRunning = container?.status == .running
+    switch dependency.condition {
+    case .started: return true
+    case .healthy: return isRunning && container?.health == .starting
+    case .completed: return container?.status != .engine("exited")
+    }
   }
 
   /// A dependency that need not be met is not waited for once its condition is out of reach: the
@@ -238,16 +290,13 @@ nonisolated extension AppPlanner {
   private func isMet(_ dependency: Dependency) -> Bool {
     guard settledServices.contains(dependency.service) else { return false }
     let container = survivors[dependency.service]?.container
-    let isRunning = container?.status == .running
-    switch dependency.condition {
-    case .started: return true
-    case .healthy:
-      if isRunning, container?.health == .healthy { return true }
-      return !dependency.isRequired && !(isRunning && container?.health == .starting)
-    case .completed:
-      guard container?.status == .engine("exited") else { return false }
-      return container?.exitCode == 0 || !dependency.isRequired
-    }
+    let isFulfilled =
+      switch dependency.condition {
+      case .started: true
+      case .healthy: container?.status == .running && container?.health == .healthy
+      case .completed: container?.status == .engine("exited") && container?.exitCode == 0
+      }
+    return isFulfilled || !dependency.isRequired && !isWithinReach(dependency)
   }
 }
 
@@ -255,4 +304,6 @@ nonisolated extension Service {
   /// When the container was created; the beginning of time if the engine's text is unreadable.
   var createdAt: Timestamp { container.flatMap { Timestamp($0.createdAt) } ?? Timestamp(seconds: 0) }
   var isRunning: Bool { config.isRunning }
+  /// It was told to make room, by a hand-over that may be over.
+  var isHandingOver: Bool { container?.name.hasPrefix("old_") ?? false }
 }

@@ -25,6 +25,8 @@ nonisolated struct AppPlanner {
   var settledServices: Set<String> = []
   /// Services that, directly or through a dependency, are held back for a reboot.
   var heldForReboot: Set<String> = []
+  /// Services that wait for a dependency that neither the agent nor the engine will meet.
+  var outOfReach: Set<String> = []
 
   let currentServices: [Service]
   let targetServices: [Service]
@@ -32,6 +34,8 @@ nonisolated struct AppPlanner {
   var survivors: [String: Service] = [:]
   /// Of each service name the container that is kept while its successor proves itself.
   var setAside: [String: Service] = [:]
+  /// Some service of the app has a way back, or gets one by this plan.
+  var isTrialOpen = false
   var networkChanges = ComponentChanges()
   var volumeChanges = ComponentChanges()
   /// Target services whose images are not present.
@@ -54,6 +58,7 @@ nonisolated struct AppPlanner {
   mutating func plan() {
     if input.pausedApps.contains(appId) {
       progress.waiting = [Waiting(.paused)]
+      if input.restingApps.contains(appId) { planLockRelease() }
       return
     }
     guard let target else {
@@ -63,6 +68,7 @@ nonisolated struct AppPlanner {
     guard !target.isRejected else {
       let cause = target.problem.map(Waiting.Cause.unmappable) ?? .rejected
       progress = AppProgress(waiting: [Waiting(cause)], isSettled: true)
+      planLockRelease()
       return
     }
     let dependencies = Dependencies(targetServices)
@@ -87,13 +93,16 @@ nonisolated struct AppPlanner {
     for (name, containers) in living { survivors[name] = survivor(of: containers) }
     let aside = Dictionary(grouping: alive.filter { $0.container?.setAsidePolicy != nil }, by: \.name)
     setAside = aside.compactMapValues { $0.max { $0.createdAt < $1.createdAt } }
+    isTrialOpen = intermediate == nil && targetServices.contains { hasTrial($0) }
 
     for service in currentServices where !wanted.contains(service.name) {
       guard service.container?.status != .dead else { continue }
       settle(service.name, decideRemoval(of: service))
     }
     for service in order {
-      let others = (living[service.name] ?? []).filter { $0 != survivors[service.name] }
+      let others = (living[service.name] ?? []).filter {
+        $0.container?.id != survivors[service.name]?.container?.id
+      }
       let previous = setAside[service.name]
       let outcome =
         if let previous, others.isEmpty {
@@ -163,9 +172,7 @@ nonisolated struct AppPlanner {
     let isBlocked = progress.waiting.contains { !isForReboot($0) }
     guard steps.isEmpty else { return }
     guard !isBlocked else {
-      // It may be long until a failed update is tried again.
-      let isAtRest = progress.waiting.allSatisfy { $0.cause == .failedUpdate || isForReboot($0) }
-      if isAtRest { planLockRelease() }
+      if progress.waiting.allSatisfy(isLong) { planLockRelease() }
       return
     }
     progress.isSettled = true
@@ -184,11 +191,22 @@ nonisolated struct AppPlanner {
     add(.releaseLock(appId: appId), .rule(.lockNoLongerNeeded))
   }
 
+  /// It may be long until the wait ends, and until then nothing needs the locks. A service that is
+  /// down until its image comes keeps them: no one's lock is to come between it and its start.
+  private func isLong(_ waiting: Waiting) -> Bool {
+    switch waiting.cause {
+    case .failedUpdate, .dependenciesOutOfReach: true
+    case .networks, .volumes: failedUpdate != nil
+    case .imageBackOff, .images: waiting.service.map { survivors[$0] != nil } ?? false
+    default: isForReboot(waiting)
+    }
+  }
+
   /// A service that only a reboot lets start does not hold the app back.
   private func isForReboot(_ waiting: Waiting) -> Bool {
     switch waiting.cause {
     case .reboot: true
-    case .dependencies: waiting.service.map(heldForReboot.contains) ?? false
+    case .dependenciesOutOfReach: waiting.service.map(heldForReboot.contains) ?? false
     default: false
     }
   }

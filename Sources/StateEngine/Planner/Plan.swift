@@ -52,6 +52,9 @@ public nonisolated struct Waiting: Sendable, Hashable {
     /// For the images of these services of the same app.
     case images(services: [String])
     case dependencies([Dependency])
+    /// One of them will not be met by what is there: the check of its health fails, it has ended, or it
+    /// waits for a reboot.
+    case dependenciesOutOfReach([Dependency])
     case dependencyCycle([String])
     case networks([String])
     case volumes([String])
@@ -84,7 +87,8 @@ nonisolated extension Waiting.Cause: CustomStringConvertible {
     case .downloadSlot(let image): "other downloads before that of \(image)"
     case .imageBackOff(let image): "the next try to download \(image)"
     case .images(let services): "the images of \(services.joined(separator: ", "))"
-    case .dependencies(let unmet): unmet.map(\.description).joined(separator: ", ")
+    case .dependencies(let unmet), .dependenciesOutOfReach(let unmet):
+      unmet.map(\.description).joined(separator: ", ")
     case .dependencyCycle(let services):
       "services that depend on each other in a circle: \(services.joined(separator: ", "))"
     case .networks(let names): "the networks \(names.joined(separator: ", "))"

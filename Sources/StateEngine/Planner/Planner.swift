@@ -133,12 +133,13 @@ public nonisolated enum Planner {
     guard input.reboot.isRequired, plan.steps.isEmpty, input.downloading.isEmpty,
       input.intermediate.isEmpty
     else { return }
-    let isQuiet = plan.apps.values.allSatisfy { progress in
+    let isQuiet = plan.apps.allSatisfy { appId, progress in
       // A proof may need what only starts after the reboot.
       let needsReboot = progress.waiting.contains { $0.cause == .reboot }
       return progress.isSettled
         || progress.waiting.allSatisfy {
           $0.cause.endsOnlyByChangeFromOutside || needsReboot && $0.cause == .proof
+            || $0.cause.isForDependencies && input.impatientApps.contains(appId)
         }
     }
     guard isQuiet else { return }
@@ -169,8 +170,11 @@ nonisolated extension Waiting.Cause {
   /// Neither a step of the agent nor the engine ends the wait: a reboot, or a new target does.
   var endsOnlyByChangeFromOutside: Bool {
     switch self {
-    case .reboot, .dependencies, .dependencyCycle, .rejected, .unmappable, .failedUpdate: true
+    case .reboot, .dependenciesOutOfReach, .dependencyCycle, .rejected, .unmappable, .failedUpdate: true
     default: false
     }
   }
+
+  /// What is there may yet meet them: its health is checked, or its work goes on.
+  var isForDependencies: Bool { if case .dependencies = self { true } else { false } }
 }

@@ -38,6 +38,11 @@ public nonisolated struct PlannerInput: Sendable {
   public var isDevicePaused = false
   /// Apps that are left alone: their last round failed and is not due again, or still runs.
   public var pausedApps: Set<Int> = []
+  /// Paused apps whose next try is so far away that others may have their locks meanwhile.
+  public var restingApps: Set<Int> = []
+
+  /// Apps that have waited long enough for dependencies that may yet be met.
+  public var impatientApps: Set<Int> = []
 
   /// By app id: what counts instead of the app's target while an action of the API is under way.
   public var intermediate: [Int: IntermediateTarget] = [:]

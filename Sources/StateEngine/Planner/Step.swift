@@ -130,6 +130,8 @@ public nonisolated enum Reason: Sendable, Hashable {
     case notToRun
     case duplicateContainer(newest: String)
     case handedOver
+    case handoverUnwanted
+    case handoverTakenBack
     case proven
     case updateFailed(String)
     case targetIsPrevious
@@ -185,6 +187,8 @@ nonisolated extension Reason.Rule: CustomStringConvertible {
     case .notToRun: "the target says that it shall not run"
     case .duplicateContainer(let newest): "container \(newest) replaced it"
     case .handedOver: "the hand-over is complete"
+    case .handoverUnwanted: "it was handing over to a container that is no longer wanted"
+    case .handoverTakenBack: "it was handing over and is the target again"
     case .proven: "its replacement has proven itself"
     case .updateFailed(let reason): "the update failed: \(reason)"
     case .targetIsPrevious: "the target is what was replaced"

@@ -81,9 +81,17 @@ public nonisolated struct StatusReport: Sendable {
       positions[key] = entries.count
       entries.append(entry)
     }
+    let commits = Dictionary(targets.map { ($0.appId, $0.commit) }) { first, _ in first }
+    let inUse = Set(containers.map { Key(appId: $0.appId, service: $0.name, commit: $0.commit) })
     for report in images {
       let image = report.image
       guard let appId = image.appId, let service = image.serviceName else { continue }
+      // The image of a former release that nothing runs any more is not on its way to anything.
+      if report.status == .downloaded, let commit = commits[appId], commit != image.commit,
+        !inUse.contains(Key(appId: appId, service: service, commit: image.commit))
+      {
+        continue
+      }
       add(
         ServiceReport(
           appId: appId, appUuid: image.appUuid, service: service, commit: image.commit,
