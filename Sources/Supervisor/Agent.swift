@@ -36,6 +36,8 @@ public final class Agent {
   let systemMetrics = SystemMetrics()
   var authorization: (readAt: UInt64, isRequired: Bool)?
   let host: Host
+  /// The section of config.json that was last said to be malformed.
+  var saidMalformedSection: String?
 
   private(set) var stateEngine: StateEngine?
   private(set) var api: DeviceAPI?
