@@ -108,18 +108,19 @@ class Echo:
                     return
 
 
+def clean():
+    """The namespace has other tests after this one."""
+    for command in ("iptables", "ip6tables"):
+        for rule in ("-D INPUT -j BALENA-FIREWALL", "-D DOCKER-USER -j BALENA-SUPERVISOR",
+                     "-D INPUT -s 192.0.2.8/32 -j FOREIGN", "-F FOREIGN", "-X FOREIGN",
+                     "-F BALENA-FIREWALL", "-X BALENA-FIREWALL", "-F BALENA-SUPERVISOR", "-X BALENA-SUPERVISOR"):
+            subprocess.run([command, "--wait", *rule.split()], check=False, capture_output=True)
+
+
 class Firewall(CloudTest):
     def rules(self, *chains):
         lines = run(["iptables-save", "-t", "filter"]).splitlines()
         return [line for line in lines if line.startswith(tuple(f"-A {chain} " for chain in chains))]
-
-    def clean(self):
-        """The namespace has other tests after this one."""
-        for command in ("iptables", "ip6tables"):
-            for rule in ("-D INPUT -j BALENA-FIREWALL", "-D DOCKER-USER -j BALENA-SUPERVISOR",
-                         "-D INPUT -s 192.0.2.8/32 -j FOREIGN", "-F FOREIGN", "-X FOREIGN",
-                         "-F BALENA-FIREWALL", "-X BALENA-FIREWALL", "-F BALENA-SUPERVISOR", "-X BALENA-SUPERVISOR"):
-                subprocess.run([command, "--wait", *rule.split()], check=False, capture_output=True)
 
     def wait_for_mode(self, agent, mode, earlier=0):
         wait_until(lambda: self.applied(agent, mode) > earlier, f"firewall {mode}")
@@ -128,7 +129,7 @@ class Firewall(CloudTest):
         return agent.log.count(f"Applied firewall mode {mode} (IPv4)")
 
     def test_packets_from_outside_meet_the_rules_of_the_mode(self):
-        self.addCleanup(self.clean)
+        self.addCleanup(clean)
         for rule in FOREIGN:
             run(["iptables", "--wait", *rule.split()])
         foreign = self.rules("FOREIGN", "INPUT", "FORWARD", "DOCKER", "DOCKER-USER")
