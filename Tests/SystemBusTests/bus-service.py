@@ -46,6 +46,7 @@ class Destructive(dbus.DBusException):
 class Manager(dbus.service.Object):
     jobs = 0
     conflicts = 1
+    results = {"failing.service": "failed"}
 
     @dbus.service.method(MANAGER)
     def Subscribe(self):
@@ -70,7 +71,7 @@ class Manager(dbus.service.Object):
             raise Destructive("Transaction is destructive.")
         Manager.jobs += 1
         number, path = Manager.jobs, f"{JOB}{Manager.jobs}"
-        result = {"failing.service": "failed"}.get(name, "done")
+        result = Manager.results.get(name, "done")
         if name == "immediate.service":
             # The signal follows the answer in the same write.
             GLib.idle_add(lambda: self.JobRemoved(number, path, name, result) and False)
@@ -115,6 +116,10 @@ class Login(dbus.service.Object):
     @dbus.service.method("test.Control", in_signature="b")
     def Prepare(self, beginning):
         self.PrepareForShutdown(beginning)
+
+    @dbus.service.method("test.Control", in_signature="ss")
+    def EndJobs(self, unit, result):
+        Manager.results[unit] = result
 
     @dbus.service.method("test.Control", async_callbacks=("answer", "fail"))
     def Hang(self, answer, fail):
