@@ -7,6 +7,9 @@ public nonisolated enum ListenSocket: Hashable, Sendable, CustomStringConvertibl
   /// One numeric IPv4 or IPv6 address, or, with nil, every address of the device: IPv4 and
   /// IPv6, or IPv4 alone where the kernel has no IPv6.
   case tcp(host: String?, port: UInt16)
+  /// A numeric IPv4 address that the device need not have yet, such as that of a bridge that is made later
+  /// (IP_FREEBIND of ip(7)).
+  case tcpFree(host: String, port: UInt16)
   /// A unix socket, readable and writable for owner and group. A file that a dead server left
   /// is replaced, one that a living server uses is not.
   case unix(path: String)
@@ -41,6 +44,7 @@ public nonisolated enum ListenSocket: Hashable, Sendable, CustomStringConvertibl
   public var description: String {
     switch self {
     case .tcp(let host?, let port): host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+    case .tcpFree(let host, let port): "\(host):\(port)"
     case .tcp(nil, let port): "port \(port) of all addresses"
     case .unix(let path): path
     case .descriptor(let number): "the passed socket \(number)"
@@ -79,6 +83,12 @@ nonisolated extension ListenSocket {
       var six = in6_addr()
       if inet_pton(AF_INET6, text, &six) == 1 { return try openIPv6(six, port, dualStack: false) }
       throw ListenError(socket: self, reason: "not a numeric IP address")
+    case .tcpFree(let host, let port):
+      var address = in_addr()
+      guard inet_pton(AF_INET, host, &address) == 1 else {
+        throw ListenError(socket: self, reason: "not a numeric IPv4 address")
+      }
+      return try openIPv4(address, port, isFree: true)
     case .unix(let path):
       return try openUnix(path)
     case .descriptor(let number):
@@ -89,12 +99,15 @@ nonisolated extension ListenSocket {
     }
   }
 
-  private func openIPv4(_ address: in_addr, _ port: UInt16) throws(ListenError) -> Int32 {
+  private func openIPv4(
+    _ address: in_addr, _ port: UInt16, isFree: Bool = false
+  ) throws(ListenError) -> Int32 {
     var name = sockaddr_in()
     name.sin_family = sa_family_t(AF_INET)
     name.sin_port = port.bigEndian
     name.sin_addr = address
     let descriptor = csystemd_stream_socket(AF_INET)
+    if descriptor >= 0, isFree { Socket.setOption(descriptor, Int32(IPPROTO_IP), IP_FREEBIND, 1) }
     return try start(descriptor, &name)
   }
 

@@ -22,9 +22,11 @@ public nonisolated struct ConfigFileError: Error, Sendable, Hashable, CustomStri
 /// changed members in it, and writes it durably. Order of members and spelling of numbers are
 /// kept, new members go to the end.
 ///
-/// Each content that could be parsed is kept as the last good copy in the data directory. When the file
-/// cannot be parsed, the copy takes its place (and the broken text is kept beside the copy), so that
-/// a torn write by anyone does not end in a crash loop.
+/// Each content that could be parsed is kept as the last good copy in the data directory, so that a torn write by
+/// anyone does not end in a crash loop. When the file cannot be parsed, the copy is used, and takes the file's
+/// place once the broken text is kept beside the copy; where that fails, the file is not touched. A file that is
+/// not there is written again unless its directory looks like a partition that is not mounted. While the
+/// file may not be written, changes are made to the copy, and to the file as soon as it can be read again.
 public final class ConfigFile {
   /// Where the content came from at start.
   public nonisolated enum Origin: Sendable, Hashable {
@@ -41,6 +43,11 @@ public final class ConfigFile {
   public private(set) var members: JSONObject
 
   private let copyPath: String
+  private var damagedPath: String { copyPath + ".damaged" }
+  /// Changes that the file does not have, since it may not be written.
+  private var unwritten: [String: Edit] = [:]
+  /// There was a file, or a copy of one.
+  private var isKnown = false
   private let isOnBootPartition: Bool
   private let logger: Logger
 
@@ -59,17 +66,19 @@ public final class ConfigFile {
     if case .success(let members) = content {
       self.members = members
       origin = .file
+      isKnown = true
       keepCopy()
       return
     }
     let reason = content.reason
-    let copy = Self.load(copyPath, false)
-    switch (copy, content) {
+    switch (Self.load(copyPath, false), content) {
     case (.success(let members), _):
       self.members = members
       origin = .lastGoodCopy(reason: reason)
-      logger.critical("\(path) is unusable (\(reason)): restoring the last good copy \(copyPath)")
-      restore()
+      isKnown = true
+      logger.critical("\(path) is unusable (\(reason)): using the last good copy \(copyPath)")
+      guard mayReplace(content) else { return }
+      do throws(ConfigFileError) { try write(members) } catch { logger.error("\(error)") }
     case (_, .missing):
       members = [:]
       origin = .missing
@@ -99,24 +108,34 @@ public final class ConfigFile {
   /// Edits members of the file. Nothing is written when nothing differs.
   ///
   /// - Returns: all members whose value in memory has changed, those that others have edited included.
-  /// - Throws: when the file cannot be written; memory and file are then as before.
+  /// - Throws: when neither the file nor, where that may not be touched, the copy can be written; memory and
+  ///   file are then as before.
   @discardableResult
   public func update(_ edits: [String: Edit]) throws(ConfigFileError) -> Set<String> {
     let before = members
     let current = Self.load(path, isOnBootPartition)
     var next = before
+    var pending = edits
     switch current {
-    case .success(let members): next = members
-    case .missing: if origin != .missing { logger.error("\(path) has vanished: writing it again") }
-    case .unusable(let reason):
-      logger.critical("\(path) is unusable (\(reason)): writing the last good content")
+    case .success(let members):
+      next = members
+      pending = unwritten.merging(edits) { _, new in new }
+    case .missing: if isKnown { logger.error("\(path) has vanished: using what was read before") }
+    case .unusable(let reason, _):
+      logger.critical("\(path) is unusable (\(reason)): using what was read before")
     }
-    var differs = false
-    for (name, edit) in edits.sorted(by: { $0.key < $1.key }) where next[name] != edit.value {
-      next[name] = edit.value
-      differs = true
+    let differs = Self.apply(pending, to: &next)
+    if differs || current.isUnusable {
+      if mayReplace(current) {
+        try write(next)
+        unwritten = [:]
+      } else {
+        do throws(FileError) { try writeCopy(next) } catch {
+          throw ConfigFileError("\(path) is unusable, and its copy cannot be written: \(error)", path: path)
+        }
+        unwritten.merge(edits) { _, new in new }
+      }
     }
-    if differs || current.isUnusable { try write(next) }
     members = next
     if before != next || differs { keepCopy() }
     return Self.difference(before, next)
@@ -127,15 +146,34 @@ public final class ConfigFile {
   /// - Returns: members whose value has changed.
   public func reload() -> Set<String> {
     switch Self.load(path, isOnBootPartition) {
-    case .success(let fresh):
+    case .success(var fresh):
+      isKnown = true
+      if Self.apply(unwritten, to: &fresh) {
+        do throws(ConfigFileError) {
+          try write(fresh)
+          unwritten = [:]
+        } catch {
+          logger.error("\(error)")
+        }
+      }
       let changed = Self.difference(members, fresh)
       members = fresh
       if !changed.isEmpty { keepCopy() }
       return changed
     case .missing: logger.error("\(path) has vanished: using what was read before")
-    case .unusable(let reason): logger.error("\(path) is unusable (\(reason)): using what was read before")
+    case .unusable(let reason, _): logger.error("\(path) is unusable (\(reason)): using what was read before")
     }
     return []
+  }
+
+  /// - Returns: whether anything differs.
+  private static func apply(_ edits: [String: Edit], to members: inout JSONObject) -> Bool {
+    var differs = false
+    for (name, edit) in edits.sorted(by: { $0.key < $1.key }) where members[name] != edit.value {
+      members[name] = edit.value
+      differs = true
+    }
+    return differs
   }
 
   private static func difference(_ a: JSONObject, _ b: JSONObject) -> Set<String> {
@@ -147,13 +185,14 @@ public final class ConfigFile {
   private enum Content {
     case success(JSONObject)
     case missing
-    case unusable(String)
+    /// With what is in it, where that could be read.
+    case unusable(reason: String, content: [UInt8]?)
 
     var reason: String {
       switch self {
       case .success: ""
       case .missing: "it does not exist"
-      case .unusable(let reason): reason
+      case .unusable(let reason, _): reason
       }
     }
 
@@ -165,14 +204,14 @@ public final class ConfigFile {
       let bytes = try isOnBootPartition ? BootFile.read(path) : DurableFile.read(path)
       do {
         guard case .object(let members) = try JSON(parsing: bytes) else {
-          return .unusable("not a JSON object")
+          return .unusable(reason: "not a JSON object", content: bytes)
         }
         return .success(members)
       } catch {
-        return .unusable("\(error)")
+        return .unusable(reason: "\(error)", content: bytes)
       }
     } catch {
-      return error.code == ENOENT ? .missing : .unusable(error.message)
+      return error.code == ENOENT ? .missing : .unusable(reason: error.message, content: nil)
     }
   }
 
@@ -184,29 +223,61 @@ public final class ConfigFile {
       } else {
         try DurableFile.write(bytes, to: path)
       }
+      isKnown = true
     } catch {
       throw ConfigFileError("\(path) cannot be written: \(error.message)", path: path)
     }
   }
 
-  private func restore() {
-    if let broken = try? DurableFile.read(path) {
-      try? DurableFile.write(broken, to: copyPath + ".damaged", keepsMode: false)
-    }
-    do {
-      try write(members)
-    } catch {
-      logger.error("\(error)")
+  /// Whether a file that was found like this may be written over.
+  private func mayReplace(_ content: Content) -> Bool {
+    switch content {
+    case .success: return true
+    case .missing:
+      // A first change creates the file wherever it is to be.
+      guard isKnown, !Self.isPlace(DurableFile.directory(of: path)) else { return true }
+      logger.error("\(path) is not written: its directory is empty. Is the boot partition mounted?")
+      return false
+    case .unusable(_, let bytes):
+      guard let bytes else {
+        logger.critical("\(path) stays as it is: it cannot be read")
+        return false
+      }
+      do throws(FileError) {
+        if (try? DurableFile.read(damagedPath)) != bytes {
+          try DurableFile.write(bytes, to: damagedPath, keepsMode: false)
+        }
+        logger.critical("What was in \(path) is kept in \(damagedPath)")
+        return true
+      } catch {
+        logger.critical("\(path) stays as it is, since what is in it cannot be kept: \(error.message)")
+        return false
+      }
     }
   }
 
+  /// Whether a directory is more than the empty one that a partition would be mounted on.
+  private static func isPlace(_ directory: String) -> Bool {
+    guard let listing = opendir(directory) else { return false }
+    defer { closedir(listing) }
+    var count = 0
+    // Every directory has `.` and `..`.
+    while count <= 2, readdir(listing) != nil { count += 1 }
+    if count > 2 { return true }
+    var own = stat()
+    var above = stat()
+    return stat(directory, &own) == 0 && stat("\(directory)/..", &above) == 0 && own.st_dev != above.st_dev
+  }
+
   private func keepCopy() {
-    let bytes = JSON.object(members).bytes()
-    if let kept = try? DurableFile.read(copyPath), kept == bytes { return }
-    do {
-      try DurableFile.write(bytes, to: copyPath, keepsMode: false)
-    } catch {
+    do throws(FileError) { try writeCopy(members) } catch {
       logger.warning("No copy of \(path) is kept: \(error.message)")
     }
+  }
+
+  private func writeCopy(_ members: JSONObject) throws(FileError) {
+    let bytes = JSON.object(members).bytes()
+    if let kept = try? DurableFile.read(copyPath), kept == bytes { return }
+    try DurableFile.write(bytes, to: copyPath, keepsMode: false)
   }
 }

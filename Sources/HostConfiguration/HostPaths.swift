@@ -144,8 +144,13 @@ nonisolated extension HostPaths {
   public var acpiConfigFS: String { onHost("sys/kernel/config/acpi/table") }
 
   /// The last config.json that could be read, next to the database.
-  public var configCopy: String {
-    guard let slash = database.lastIndex(of: "/") else { return "config.json.last-good" }
-    return database[..<slash] + "/config.json.last-good"
+  public var configCopy: String { besideDatabase("config.json.last-good") }
+
+  /// There while units have not taken over the proxy configuration yet.
+  public var proxyRestartMarker: String { besideDatabase("proxy-restart-due") }
+
+  private func besideDatabase(_ name: String) -> String {
+    guard let slash = database.lastIndex(of: "/") else { return name }
+    return "\(database[..<slash])/\(name)"
   }
 }

@@ -21,10 +21,10 @@ extension Settings {
   }
 
   /// The port to listen on: the override where a proxy owns the port of config.json.
-  public var effectiveListenPort: Int {
-    let override = int(.listenPortOverride)
-    return override != 0 ? override : int(.listenPort)
-  }
+  public var effectiveListenPort: Int { int(isListenPortOverridden ? .listenPortOverride : .listenPort) }
+
+  /// A proxy owns the port of config.json.
+  public var isListenPortOverridden: Bool { int(.listenPortOverride) != 0 }
 
   /// `source` of the apps to enforce (target-state 1.6 and 1.7).
   public var targetSource: String {

@@ -58,7 +58,7 @@ extension StateEngine {
 
   /// Waits until no other action works on the app, and keeps it for this one.
   func enterAction(_ appId: Int, timeout: Duration?) async throws(ActionError) {
-    let queue = actionQueues[appId] ?? AppMutex()
+    let queue = actionQueues[appId] ?? FairMutex()
     actionQueues[appId] = queue
     switch await queue.enter(timeout: timeout) {
     case .entered: return

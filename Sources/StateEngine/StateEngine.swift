@@ -74,7 +74,7 @@ public final class StateEngine {
   var lookWaiters: [CheckedContinuation<Void, Never>] = []
 
   // Work of the API, see StateEngine+Actions.
-  var actionQueues: [Int: AppMutex] = [:]
+  var actionQueues: [Int: FairMutex] = [:]
   var intermediate: [Int: IntermediateTarget] = [:]
   var heldApps: Set<Int> = []
   var actionFailures: [Int: (step: String, error: StepError)] = [:]

@@ -105,29 +105,34 @@ extension Agent: @MainActor StateEngineHost {
     paths.onHost("tmp/balena-supervisor/services/\(appId)/\(service)")
   }
 
-  private static let extraFirmwareVolume = "extra-firmware"
-
   public var isExtraFirmwareNamed: Bool {
-    guard let os = settings.value(of: .os) else { return false }
-    // A malformed section is left alone, and not asked for again and again.
-    guard let members = os.objectValue else { return true }
-    guard let kernel = members["kernel"] else { return false }
-    guard let kernelMembers = kernel.objectValue else { return true }
-    return kernelMembers["extraFirmwareVol"]?.stringValue == Self.extraFirmwareVolume
+    switch ExtraFirmware(of: settings.configMember("os")) {
+    case .named:
+      saidMalformedSection = nil
+      return true
+    case .unnamed:
+      saidMalformedSection = nil
+      return false
+    case .malformed(let section):
+      // The user's to correct: left alone, and not asked for again and again.
+      if saidMalformedSection != section {
+        logger.warning("Malformed config.json: \(section) is not an object")
+        saidMalformedSection = section
+      }
+      return true
+    }
   }
 
   public func nameExtraFirmwareVolume() throws(StepError) {
-    var os = settings.value(of: .os)?.objectValue ?? [:]
-    var kernel = os["kernel"]?.objectValue ?? [:]
-    let old = kernel["extraFirmwareVol"]?.stringValue
-    guard old != Self.extraFirmwareVolume else { return }
-    kernel["extraFirmwareVol"] = .string(Self.extraFirmwareVolume)
-    os["kernel"] = .object(kernel)
-    do throws(SettingError) { try settings.set([.os: .object(os)]) } catch {
+    let os = settings.configMember("os")
+    guard case .unnamed(let old) = ExtraFirmware(of: os), let named = ExtraFirmware.naming(in: os) else {
+      return
+    }
+    do throws(SettingError) { try settings.set([.os: named]) } catch {
       throw .failed("cannot name the extra firmware volume in \(paths.config): \(error.description)")
     }
-    logger.info(
-      "Extra firmware volume name changed from \(old ?? "undefined") to \(Self.extraFirmwareVolume)")
+    let former = old.map { $0.stringValue ?? "\($0)" } ?? "undefined"
+    logger.info("Extra firmware volume name changed from \(former) to \(ExtraFirmware.volume)")
   }
 
   // MARK: Reboot
@@ -175,12 +180,5 @@ extension Agent: @MainActor StateEngineHost {
     logger.log(level: isError ? .error : .info, "\(text)", metadata: ["EVENT": "\(event)"])
     api?.showSystemEvent(text, isError: isError)
     cloudLog(text, isError: isError)
-  }
-}
-
-extension Settings {
-  /// The stored value or the default; an invalid one counts as absent.
-  func value(of key: SettingKey) -> JSON? {
-    do throws(SettingError) { return try value(key) } catch { return nil }
   }
 }

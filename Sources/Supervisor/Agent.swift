@@ -37,6 +37,8 @@ public final class Agent {
   let systemMetrics = SystemMetrics()
   var authorization: (readAt: UInt64, isRequired: Bool)?
   let host: Host
+  /// The section of config.json that was last said to be malformed.
+  var saidMalformedSection: String?
 
   private(set) var stateEngine: StateEngine?
   private(set) var api: DeviceAPI?
@@ -228,7 +230,9 @@ public final class Agent {
       guard let port = UInt16(exactly: listenPort) else {
         throw StartFailure(text: "listenPort \(listenPort) in \(paths.config) is not a port")
       }
-      return [.tcp(host: nil, port: port)]
+      // A sibling has the port that others know, on all addresses, and passes on what comes (host 8).
+      return settings.isListenPortOverridden
+        ? [.tcpFree(host: SupervisorNetwork.gatewayAddress, port: port)] : [.tcp(host: nil, port: port)]
     }
     guard let socket = ListenSocket(text) else {
       throw StartFailure(

@@ -35,7 +35,7 @@ public enum HealthProbe {
     case .tcp(let host, let port):
       let name = host.map { $0.contains(":") ? "[\($0)]" : $0 } ?? "127.0.0.1"
       request = ClientRequest("GET", "http://\(name):\(port)/v1/healthy", timeouts: timeouts)
-    case .descriptor: return 1
+    case .tcpFree, .descriptor: return 1
     }
     do throws(ClientError) {
       let response = try await HTTPClient.shared.send(request)

@@ -24,6 +24,8 @@ final class Host {
   private let boot: BootConfiguration
   private let firewall: Firewall
   private let discovery: HostDiscovery
+  /// One change of the host's configuration at a time: each begins with the files as they are.
+  private let hostConfigTurn = FairMutex()
   /// Firewall and discovery of the host are the agent's to set.
   private var ownsHost = false
 
@@ -50,7 +52,8 @@ final class Host {
     systemd = SystemdManager(bus: bus, logger: logger)
     login = LoginManager(bus: bus, systemd: systemd)
     leds = LEDPlayer(configured: paths.led, statePath: "\(paths.runtime)/led", logger: logger)
-    proxyServices = ProxyServices(systemd: systemd, logger: logger)
+    proxyServices = ProxyServices(
+      systemd: systemd, marker: paths.proxyRestartMarker, logger: logger)
     hostConfigFiles = HostConfigFiles(paths: paths, settings: settings, logger: logger)
     boot = BootConfiguration(paths: paths, facts: facts, settings: settings, logger: logger, report: report)
     configurator = DeviceConfigurator(
@@ -166,34 +169,34 @@ extension Host: @MainActor HostControl {
   }
 
   func changeHostConfig(_ request: HostConfigRequest) async throws(HostConfigFailure) {
-    do throws(FileError) {
-      if try hostConfigFiles.change(for: request).isEmpty { return }
-    } catch {
-      throw HostConfigFailure(error.message)
+    guard try isToDo(request) else { return }
+    guard await hostConfigTurn.enter(timeout: UpdateLocks.actionTimeout) == .entered else {
+      throw HostConfigFailure("The host's configuration is being changed by another request", isLock: true)
     }
+    defer { hostConfigTurn.leave() }
     guard let engine else { throw HostConfigFailure("The agent has not started yet") }
     let isForced = request.force || settings.bool(.lockOverride)
     do {
       try await engine.locks.withLocks(engine.currentApps.map(\.appId), force: isForced) {
         // Others may have written while the locks were waited for.
         let change = try hostConfigFiles.change(for: request)
-        guard !change.isEmpty else { return }
+        if change.changesProxy { proxyServices.noteRestartDue() }
         try await hostConfigFiles.apply(change)
-        if change.changesProxy { try await proxyServices.restart() }
+        if request.proxy != nil, proxyServices.isRestartDue { try await proxyServices.restart() }
       }
     } catch let error as UpdateLockError {
-      throw HostConfigFailure(error.description, isLock: error.isLock)
+      throw HostConfigFailure(error.description, isLock: error.isConflict)
     } catch {
       throw HostConfigFailure("\(error)")
     }
   }
-}
 
-nonisolated extension UpdateLockError {
-  fileprivate var isLock: Bool {
-    switch self {
-    case .conflict, .busy, .hostUpdatePending: true
-    case .failure, .cancelled: false
+  private func isToDo(_ request: HostConfigRequest) throws(HostConfigFailure) -> Bool {
+    do throws(FileError) {
+      return try !hostConfigFiles.change(for: request).isEmpty
+        || request.proxy != nil && proxyServices.isRestartDue
+    } catch {
+      throw HostConfigFailure(error.message)
     }
   }
 }

@@ -23,6 +23,18 @@ import TestSupport
     await server.stop()
   }
 
+  @Test func `on an address that the device does not have yet works where it is meant to`() async throws {
+    // TEST-NET-2 of RFC 5737: nobody has it.
+    let server = server()
+    let error = #expect(throws: ListenError.self) {
+      try server.listen(on: .tcp(host: "198.51.100.7", port: 0))
+    }
+    #expect(error?.reason == "Cannot assign requested address")
+    let listener = try server.listen(on: .tcpFree(host: "198.51.100.7", port: 0))
+    #expect(listener.port != 0)
+    await server.stop()
+  }
+
   @Test func `on a port in use names the address`() async throws {
     let (first, second) = (server(), server())
     let port = try first.listen(on: .tcp(host: "127.0.0.1", port: 0)).port

@@ -94,13 +94,76 @@ struct ConfigFileTests {
     #expect(try open().origin == .file)
   }
 
-  @Test("a file that has gone is restored from the last good copy")
+  @Test("a file that has gone is restored from the last good copy where its directory has other files")
   func restoredWhenMissing() throws {
     write(Self.odd, to: path)
+    write("{}", to: scratch.file("boot/device-type.json"))
     do { _ = try open() }
     unlink(path)
     #expect(try open().members["uuid"] == "u")
     #expect(text(of: path).contains(#""uuid":"u""#))
+  }
+
+  @Test(
+    "in the empty place of a partition that is not mounted nothing is written, and changes go to the copy")
+  func unmounted() throws {
+    write(Self.odd, to: path)
+    do { _ = try open() }
+    unlink(path)
+    let file = try open()
+    #expect(try file.update(["deviceId": .set(5)]) == ["deviceId"])
+    #expect(Scratch.names(in: scratch.file("boot")).isEmpty)
+    #expect(try open().members["deviceId"] == 5)
+    // It is mounted after all.
+    write(Self.odd, to: path)
+    #expect(file.reload().isEmpty)
+    #expect(text(of: path).hasSuffix(#""uuid":"u","deviceId":5}"#))
+  }
+
+  @Test(
+    "a broken file that cannot be kept stays byte for byte, and changes go to the copy",
+    arguments: [true, false])
+  func unkept(_ isFoundAtStart: Bool) throws {
+    write(Self.odd, to: path)
+    var file = try open()
+    // A directory at its place stops even root.
+    mkdir(copy + ".damaged", 0o700)
+    write("garbage", to: path)
+    if isFoundAtStart { file = try open() }
+    #expect(text(of: path) == "garbage")
+    #expect(try file.update(["deviceId": .set(5)]) == ["deviceId"])
+    #expect(text(of: path) == "garbage")
+    #expect(text(of: copy).hasSuffix(#""uuid":"u","deviceId":5}"#))
+    rmdir(copy + ".damaged")
+    #expect(try file.update(["hostname": .set("h")]) == ["hostname"])
+    #expect(text(of: path).hasSuffix(#""uuid":"u","deviceId":5,"hostname":"h"}"#))
+    #expect(text(of: copy + ".damaged") == "garbage")
+  }
+
+  @Test("a change that neither file nor copy can take is an error and changes nothing")
+  func nowhere() throws {
+    write(Self.odd, to: path)
+    let file = try open()
+    write("garbage", to: path)
+    mkdir(copy + ".damaged", 0o700)
+    mkdir(copy + ".new", 0o700)
+    let error = try #require(throws: ConfigFileError.self) { try file.update(["deviceId": .set(5)]) }
+    #expect(error.message.hasPrefix("\(path) is unusable, and its copy cannot be written: "))
+    #expect(text(of: path) == "garbage" && file.members["deviceId"] == nil)
+    rmdir(copy + ".damaged")
+    rmdir(copy + ".new")
+  }
+
+  @Test("a file that is no file is left alone")
+  func directory() throws {
+    write(Self.odd, to: path)
+    do { _ = try open() }
+    unlink(path)
+    mkdir(path, 0o700)
+    let file = try open()
+    #expect(file.members["uuid"] == "u")
+    #expect(try file.update(["deviceId": .set(5)]) == ["deviceId"])
+    rmdir(path)
   }
 
   @Test("an unusable file without a copy is an error that names it and what to do")
@@ -121,13 +184,15 @@ struct ConfigFileTests {
     #expect(text(of: path) == #"{"uuid":"u"}"#)
   }
 
-  @Test("a file that breaks while the agent runs is written whole at the next change")
+  @Test(
+    "a file that breaks while the agent runs is written whole at the next change, and kept beside the copy")
   func brokenMeanwhile() throws {
     write(#"{"uuid":"u","keep":1}"#, to: path)
     let file = try open()
     write("garbage", to: path)
     try file.update(["deviceId": .set(1)])
     #expect(text(of: path) == #"{"uuid":"u","keep":1,"deviceId":1}"#)
+    #expect(text(of: copy + ".damaged") == "garbage")
   }
 
   @Test("a change that cannot be written changes nothing in memory, and the error names the file")

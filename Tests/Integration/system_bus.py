@@ -49,6 +49,13 @@ class SystemBus:
             process.kill()
             process.wait()
 
+    def control(self, method, *arguments):
+        """Calls the stand-in's own interface; arguments as dbus-send(1) takes them."""
+        subprocess.run(
+            ["dbus-send", f"--bus={self.address}", "--dest=org.freedesktop.login1", "--print-reply",
+             "/org/freedesktop/login1", f"test.Control.{method}", *arguments],
+            check=True, capture_output=True, timeout=20)
+
     @property
     def output(self):
         with open(os.path.join(self.directory, "calls"), encoding="utf-8") as file:

@@ -1,5 +1,6 @@
 """What the API does to the host: reboot, shutdown, VPN, hostname, proxy and light."""
 
+import concurrent.futures
 import json
 import os
 import signal
@@ -258,6 +259,53 @@ class HostConfig(HostTest):
         self.assertEqual(status, 503)
         self.assertIn("system bus", text)
         self.assertEqual(self.content(agent, "boot/system-proxy/redsocks.conf"), PROXY)
+
+    def test_a_restart_that_could_not_be_made_is_made_by_the_same_request_also_after_a_restart_of_the_agent(self):
+        agent = self.device()
+        self.bus.stop()
+        self.assertEqual(self.patch(agent, {"proxy": SENT})[0], 503)
+        self.assertEqual(self.patch(agent, {"proxy": SENT})[0], 503)
+        self.assertEqual(self.patch(agent, {"hostname": "before"}), (200, "OK"))
+        agent.kill()
+        self.bus.start()
+        agent.start(dbus_address=self.bus.address)
+        self.assertEqual(self.patch(agent, {"proxy": SENT}), (200, "OK"))
+        self.assertEqual(self.bus.calls, RESTARTS)
+        self.assertEqual(self.patch(agent, {"proxy": SENT}), (200, "OK"))
+        self.assertEqual(self.bus.calls, RESTARTS)
+
+    def test_a_restart_that_fails_is_told_the_other_unit_is_restarted_and_a_repeat_makes_up_for_it(self):
+        agent = self.device()
+        self.bus.control("EndJobs", "string:balena-proxy-config.service", "string:failed")
+        self.assertEqual(
+            self.patch(agent, {"proxy": SENT}), (503, "Restart of balena-proxy-config.service: failed"))
+        self.assertEqual(self.bus.calls, RESTARTS)
+        self.bus.control("EndJobs", "string:balena-proxy-config.service", "string:done")
+        self.assertEqual(self.patch(agent, {"proxy": {"port": 1080}}), (200, "OK"))
+        self.assertEqual(self.bus.calls, RESTARTS * 2)
+
+    def test_changes_that_come_at_the_same_time_are_all_made(self):
+        agent = self.device()
+        self.assertEqual(self.patch(agent, {"proxy": SENT}), (200, "OK"))
+        rounds = 5
+        for number in range(1, rounds + 1):
+            changes = {"ip": f"10.0.0.{number}", "noProxy": [f"n{number}"]}, {"port": 2000 + number}
+            with concurrent.futures.ThreadPoolExecutor(len(changes)) as pool:
+                for answer in pool.map(lambda change: self.patch(agent, {"proxy": change}), changes):
+                    self.assertEqual(answer, (200, "OK"))
+            shown = agent.get("/v1/device/host-config").json["network"]["proxy"]
+            self.assertEqual(shown, {**SENT, **changes[0], **changes[1]})
+        self.assertEqual(self.bus.calls, RESTARTS * (1 + 2 * rounds))
+
+
+class Firmware(HostTest):
+    def test_a_malformed_section_of_the_configuration_is_told_once_and_left_alone(self):
+        agent = self.agent(config='{"os":{"kernel":["mine"],"b":1.50}}')
+        for name in ("one", "two"):
+            agent.post_target(app(service(name)))
+            self.wait_for_services(agent, name)
+        self.assertIn('"os":{"kernel":["mine"],"b":1.50}', self.content(agent, "boot/config.json"))
+        self.assertEqual(agent.log.count("Malformed config.json: os.kernel is not an object"), 1)
 
 
 class ProxyUnits(HostTest):

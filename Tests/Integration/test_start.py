@@ -1,14 +1,18 @@
 """How the agent starts, degraded or not at all, and how it ends."""
 
+import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 
+import test_firewall
 from harness import DeviceTest, app, required, service, wait_until
 
 PING_LIMIT_SECONDS = 1.0
+GATEWAY = "10.114.104.1"
 
 
 class Start(DeviceTest):
@@ -73,6 +77,24 @@ class Start(DeviceTest):
     def test_an_address_that_is_none_ends_with_a_line_that_names_it(self):
         agent = self.agent(start=False)
         self.assert_ends_with_a_line_that_names(agent, "nonsense", listen="nonsense")
+
+    def test_with_a_port_of_its_own_it_listens_on_the_supervisor_network_only_also_before_that_is_there(self):
+        agent = self.agent()
+        agent.kill()
+        with contextlib.closing(sqlite3.connect(agent.path("database.sqlite"))) as database, database:
+            database.execute("INSERT INTO config (key, value) VALUES ('listenPortOverride', ?)", (str(agent.port),))
+        subprocess.run(["ip", "address", "del", f"{GATEWAY}/32", "dev", "lo"], check=False, capture_output=True)
+        # Without an address of its own it is the host's agent, with a firewall.
+        self.addCleanup(test_firewall.clean)
+        agent.start(wait=False, listen=None)
+        wait_until(lambda: f"Listening on {GATEWAY}:{agent.port}\n" in agent.log, "it listens")
+        with self.assertRaises(ConnectionRefusedError):
+            agent.get("/ping")
+        subprocess.run(["ip", "address", "add", f"{GATEWAY}/32", "dev", "lo"], check=True)
+        self.addCleanup(subprocess.run, ["ip", "address", "del", f"{GATEWAY}/32", "dev", "lo"], check=True)
+        with socket.create_connection((GATEWAY, agent.port), 20) as peer:
+            peer.sendall(b"GET /ping HTTP/1.0\r\n\r\n")
+            self.assertTrue(peer.recv(4096).startswith(b"HTTP/1.1 200 "))
 
     def test_a_second_agent_on_the_same_database_ends_with_a_line_that_names_it(self):
         first = self.agent()

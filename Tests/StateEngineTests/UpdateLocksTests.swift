@@ -341,7 +341,7 @@ struct UpdateLocksTests {
 
   @Test func whoWaitsTooLongIsToldWhoHoldsTheLocks() async {
     LoopDriver.start()
-    let mutex = AppMutex()
+    let mutex = FairMutex()
     #expect(await mutex.enter(timeout: nil) == .entered)
     #expect(await mutex.enter(timeout: .milliseconds(5)) == .timedOut)
     mutex.leave()

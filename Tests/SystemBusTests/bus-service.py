@@ -54,6 +54,7 @@ class Destructive(dbus.DBusException):
 class Manager(dbus.service.Object):
     jobs = 0
     conflicts = 1
+    results = {}
 
     @dbus.service.method(MANAGER)
     def Subscribe(self):
@@ -79,7 +80,7 @@ class Manager(dbus.service.Object):
         Manager.jobs += 1
         number, path = Manager.jobs, f"{JOB}{Manager.jobs}"
         kind = asked.get(name, name.partition(".")[0])
-        result = JOB_RESULTS.get(kind, "done")
+        result = Manager.results.get(name, JOB_RESULTS.get(kind, "done"))
         if result == "done" and path_of(name) in units:
             units[path_of(name)].properties["ActiveState"] = "inactive" if verb == "StopUnit" else "active"
         if name == "immediate.service":
@@ -126,6 +127,10 @@ class Login(dbus.service.Object):
     @dbus.service.method("test.Control", in_signature="b")
     def Prepare(self, beginning):
         self.PrepareForShutdown(beginning)
+
+    @dbus.service.method("test.Control", in_signature="ss")
+    def EndJobs(self, unit, result):
+        Manager.results[unit] = result
 
     @dbus.service.method("test.Control", async_callbacks=("answer", "fail"))
     def Hang(self, answer, fail):

@@ -35,7 +35,7 @@ public final class UpdateLocks {
 
   private let base: String
   private let owner: UInt32
-  private var mutexes: [Int: AppMutex] = [:]
+  private var mutexes: [Int: FairMutex] = [:]
 
   /// - Parameters:
   ///   - hostRoot: prefix of host paths, such as `/mnt/root`.
@@ -121,7 +121,7 @@ public final class UpdateLocks {
   // MARK: - The agent's own order
 
   private func enter(_ appId: Int, timeout: Duration?) async throws(UpdateLockError) {
-    let mutex = mutexes[appId] ?? AppMutex()
+    let mutex = mutexes[appId] ?? FairMutex()
     mutexes[appId] = mutex
     switch await mutex.enter(timeout: timeout) {
     case .entered: return

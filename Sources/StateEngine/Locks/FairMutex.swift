@@ -1,23 +1,27 @@
 import EventLoop
 
-/// Who of the agent's own operations may touch an app's locks: one at a time, first come first
+/// Who of the agent's own operations may touch a thing, such as an app's locks: one at a time, first come first
 /// served.
-final class AppMutex {
+public final class FairMutex {
   private final class Waiter {
     var continuation: CheckedContinuation<Outcome, Never>?
     var timer: LoopTimer?
     var isCancelled = false
   }
 
-  enum Outcome { case entered, timedOut, cancelled }
+  public enum Outcome { case entered, timedOut, cancelled }
 
-  private(set) var isHeld = false
+  public private(set) var isHeld = false
   private var waiters: [Waiter] = []
+
+  public init() {}
 
   var isIdle: Bool { !isHeld && waiters.isEmpty }
 
+  /// `leave` follows when, and only when, it was entered.
+  ///
   /// - Parameter timeout: nil waits without limit.
-  func enter(timeout: Duration?) async -> Outcome {
+  public func enter(timeout: Duration?) async -> Outcome {
     if Task.isCancelled { return .cancelled }
     if !isHeld {
       isHeld = true
@@ -43,7 +47,7 @@ final class AppMutex {
   }
 
   /// Hands over to the waiter that came first.
-  func leave() {
+  public func leave() {
     guard !waiters.isEmpty else {
       isHeld = false
       return
