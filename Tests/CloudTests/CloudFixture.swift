@@ -16,6 +16,7 @@ final class CloudFixture: CloudHost {
   var taken: [JSON] = []
   var applied = 0
   var refusal: TargetRefusal?
+  var refused = 0
   var currentConfiguration: [String: String] = [:]
 
   init(_ config: String = "{}") throws {
@@ -39,8 +40,11 @@ final class CloudFixture: CloudHost {
   var isLocalMode: Bool { false }
   var isTargetStored: Bool { !taken.isEmpty }
 
-  func takeTarget(_ document: JSON, force: Bool, cancel: Bool) throws(TargetRefusal) {
-    if let refusal { throw refusal }
+  func takeTarget(_ document: JSON, force: Bool) throws(TargetRefusal) {
+    if let refusal {
+      refused += 1
+      throw refusal
+    }
     taken.append(document)
   }
   func applyTarget(force: Bool, cancel: Bool) { applied += 1 }

@@ -8,8 +8,7 @@ import sqlite3
 import subprocess
 import time
 
-import test_firewall
-from harness import DeviceTest, app, required, service, wait_until
+from harness import DeviceTest, app, required, service, wait_until, remove_firewall
 
 PING_LIMIT_SECONDS = 1.0
 GATEWAY = "10.114.104.1"
@@ -85,7 +84,7 @@ class Start(DeviceTest):
             database.execute("INSERT INTO config (key, value) VALUES ('listenPortOverride', ?)", (str(agent.port),))
         subprocess.run(["ip", "address", "del", f"{GATEWAY}/32", "dev", "lo"], check=False, capture_output=True)
         # Without an address of its own it is the host's agent, with a firewall.
-        self.addCleanup(test_firewall.clean)
+        self.addCleanup(remove_firewall)
         agent.start(wait=False, listen=None)
         wait_until(lambda: f"Listening on {GATEWAY}:{agent.port}\n" in agent.log, "it listens")
         with self.assertRaises(ConnectionRefusedError):
