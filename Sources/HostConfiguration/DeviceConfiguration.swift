@@ -23,14 +23,9 @@ public nonisolated enum DeviceConfiguration {
 
   /// The target with defaults (host 3.1).
   ///
-  /// - Parameters:
-  ///   - stored: bare names, as stored.
-  ///   - isInitialApply: the first apply after start, which never switches the VPN off.
-  public static func effectiveTarget(
-    _ stored: [String: String], isUnmanaged: Bool, isInitialApply: Bool = false
-  ) -> [String: String] {
+  /// - Parameter stored: bare names, as stored.
+  public static func effectiveTarget(_ stored: [String: String], isUnmanaged: Bool) -> [String: String] {
     var target = stored
-    if isInitialApply { target[DeviceVariable.vpnControl] = "true" }
     if isUnmanaged, target[DeviceVariable.localMode] == nil { target[DeviceVariable.localMode] = "true" }
     for variable in DeviceVariable.table where target[variable.name] == nil {
       target[variable.name] = variable.defaultText

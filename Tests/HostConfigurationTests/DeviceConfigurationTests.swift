@@ -54,15 +54,6 @@ struct DeviceConfigurationTests {
     #expect(told["SUPERVISOR_LOCAL_MODE"] == "0")
   }
 
-  @Test("the first apply after a start never switches the VPN off")
-  func initialApply() {
-    let stored = ["SUPERVISOR_VPN_CONTROL": "false"]
-    let first = DeviceConfiguration.effectiveTarget(stored, isUnmanaged: false, isInitialApply: true)
-    #expect(first["SUPERVISOR_VPN_CONTROL"] == "true")
-    let later = DeviceConfiguration.effectiveTarget(stored, isUnmanaged: false)
-    #expect(later["SUPERVISOR_VPN_CONTROL"] == "false")
-  }
-
   nonisolated static let comparisons: [(String, String, String, Bool)] = [
     ("SUPERVISOR_DELTA", "true", "ON", true), ("SUPERVISOR_DELTA", "false", "yes", true),
     ("SUPERVISOR_DELTA", "", "0", true), ("SUPERVISOR_DELTA", "1", "0", false),

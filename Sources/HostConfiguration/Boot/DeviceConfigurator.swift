@@ -9,18 +9,18 @@ public import SystemBus
 ///
 /// It works when there is something to compare: after start, after a new target, and some time after a
 /// failure. A part that fails is reported and tried again later; it holds up neither the others nor the
-/// services.
+/// services. Only the files of the boot configuration are waited for: a reboot that they need stands before
+/// the services are planned. The VPN's unit may take its time (`VPNSwitch`).
 public final class DeviceConfigurator {
-  /// After a failure; a failing part is not hammered.
-  public static let retryDelay = Duration.seconds(60)
-  /// Between two tries to switch the VPN, which belongs to the host.
-  public static let vpnRetryDelay = Duration.seconds(3600)
-  public static let vpnUnit = "openvpn.service"
+  /// After the first failure; twice as long each time, so that a failing part is not hammered.
+  static let firstRetryDelay = Duration.seconds(60)
+  static let longestRetryDelay = Duration.seconds(3600)
+  public static let vpnUnit = VPNSwitch.unit
 
   private let settings: Settings
   private let store: Store
   private let boot: BootConfiguration
-  private let systemd: SystemdManager
+  private let vpn: VPNSwitch
   private let report: (DeviceEvent, String) -> Void
   /// Marks that a reboot is needed; the argument is for people.
   private let rebootMarker: RebootMarker
@@ -28,14 +28,25 @@ public final class DeviceConfigurator {
   private let wake: () -> Void
 
   private var isDue = true
+  private var isVPNDue = true
   private var isInitial = true
+  private var failures = 0
   private var retryTimer: LoopTimer?
-  private var knownProblem: String?
-  private var vpnRetryAt: MonotonicTime?
 
   /// - Parameter wake: asks for another call of `apply`.
-  public init(
+  public convenience init(
     settings: Settings, store: Store, boot: BootConfiguration, systemd: SystemdManager,
+    rebootMarker: RebootMarker, report: @escaping (DeviceEvent, String) -> Void,
+    scheduleReboot: @escaping (JSON) -> Void,
+    wake: @escaping () -> Void
+  ) {
+    self.init(
+      settings: settings, store: store, boot: boot, vpn: VPNSwitch(systemd, report: report),
+      rebootMarker: rebootMarker, report: report, scheduleReboot: scheduleReboot, wake: wake)
+  }
+
+  init(
+    settings: Settings, store: Store, boot: BootConfiguration, vpn: VPNSwitch,
     rebootMarker: RebootMarker, report: @escaping (DeviceEvent, String) -> Void,
     scheduleReboot: @escaping (JSON) -> Void,
     wake: @escaping () -> Void
@@ -43,7 +54,7 @@ public final class DeviceConfigurator {
     self.settings = settings
     self.store = store
     self.boot = boot
-    self.systemd = systemd
+    self.vpn = vpn
     self.report = report
     self.rebootMarker = rebootMarker
     self.scheduleReboot = scheduleReboot
@@ -97,7 +108,7 @@ public final class DeviceConfigurator {
 
   private func target() throws(DatabaseError) -> [String: String] {
     DeviceConfiguration.effectiveTarget(
-      try store.targets.deviceConfig(), isUnmanaged: settings.isUnmanaged, isInitialApply: isInitial)
+      try store.targets.deviceConfig(), isUnmanaged: settings.isUnmanaged)
   }
 
   // MARK: Applying
@@ -108,7 +119,8 @@ public final class DeviceConfigurator {
   /// A target was stored: the agent's settings take effect at once, the rest with the next `apply`.
   public func noteTarget() {
     isDue = true
-    vpnRetryAt = nil
+    failures = 0
+    isVPNDue = true
     do throws(DatabaseError) { applySettings(try target()) } catch {
       report(.configError, "Error applying configuration change: \(error)")
     }
@@ -122,27 +134,41 @@ public final class DeviceConfigurator {
     do throws(DatabaseError) {
       let wanted = try target()
       if !applySettings(wanted) { hasFailed = true }
-      if !settings.isUnmanaged, await !applyVPN(wanted[DeviceVariable.vpnControl] ?? "true") {
-        hasFailed = true
-      }
+      applyVPN(wanted)
       if isInitial { await boot.prepare() }
       let kept = isJoining ? boot.currentVariables() : [:]
       if await !applyBoot(kept.merging(wanted) { _, wanted in wanted }) { hasFailed = true }
+      if isInitial {
+        isInitial = false
+        applyVPN(try target())
+      }
     } catch {
       report(.configError, "Error applying configuration change: \(error)")
       hasFailed = true
     }
-    isInitial = false
-    if hasFailed { retryLater() }
+    if hasFailed { retryLater() } else { failures = 0 }
   }
 
   private func retryLater() {
-    if let retryTimer { return retryTimer.restart(after: Self.retryDelay) }
-    retryTimer = EventLoop.shared.schedule(after: Self.retryDelay, tolerance: .seconds(10)) {
+    let delay = min(Self.firstRetryDelay * (1 << min(failures, 16)), Self.longestRetryDelay)
+    failures += 1
+    if let retryTimer { return retryTimer.restart(after: delay) }
+    retryTimer = EventLoop.shared.schedule(after: delay, tolerance: .seconds(10)) {
       [weak self] in
       self?.isDue = true
       self?.wake()
     }
+  }
+
+  /// Once for each target; what fails is the switch's to try again. The first pass after a start never
+  /// switches the VPN off: until all else is done, the device can be reached over it.
+  private func applyVPN(_ wanted: [String: String]) {
+    guard !settings.isUnmanaged else { return vpn.set(nil) }
+    // An unrecognised text is no reason to cut the device off.
+    let isWanted = SettingRule.truth(of: wanted[DeviceVariable.vpnControl] ?? "true") ?? true
+    guard isVPNDue, isWanted || !isInitial else { return }
+    isVPNDue = false
+    vpn.set(isWanted, isQuiet: isInitial)
   }
 
   /// - Returns: false when they could not be written.
@@ -168,46 +194,6 @@ public final class DeviceConfigurator {
       if !wasScheduled { rebootMarker.remove() }
       return false
     }
-  }
-
-  /// - Returns: false when the bus or the unit fails.
-  private func applyVPN(_ text: String) async -> Bool {
-    // An unrecognised text is no reason to cut the device off.
-    let isWanted = SettingRule.truth(of: text) ?? true
-    if let vpnRetryAt, MonotonicTime.read() < vpnRetryAt { return true }
-    let line: JSON = [DeviceVariable.vpnControl: .string(isWanted ? "true" : "false")]
-    do throws(BusError) {
-      guard let state = try await systemd.activeState(of: Self.vpnUnit) else { return true }
-      let isOn = state != "inactive" && state != "deactivating"
-      guard isOn != isWanted else {
-        knownProblem = nil
-        return true
-      }
-      vpnRetryAt = MonotonicTime.read() + Self.vpnRetryDelay
-      if !isInitial { report(.config, "Applying configuration change \(line)") }
-      let outcome = try await systemd.run(isWanted ? .start : .stop, Self.vpnUnit)
-      switch outcome {
-      case .done, .unitMissing:
-        vpnRetryAt = nil
-        knownProblem = nil
-        if !isInitial { report(.configApplied, "Applied configuration change \(line)") }
-        return true
-      case .failed(let result):
-        reportVPN("\(Self.vpnUnit): \(result)")
-      case .unfinished(let state):
-        reportVPN("\(Self.vpnUnit) is still \(state)")
-      }
-    } catch {
-      reportVPN("\(error)")
-    }
-    return false
-  }
-
-  /// What stays the same from try to try is said once.
-  private func reportVPN(_ problem: String) {
-    guard problem != knownProblem else { return }
-    knownProblem = problem
-    report(.configError, "Error applying configuration change: \(problem)")
   }
 
   /// One back end after the other. The reboot stands on the disk before the change does: a crash in between
