@@ -99,8 +99,9 @@ extension Agent {
     return try Preload.converted(former: document, uuids: [:])
   }
 
+  /// A file that says nothing of the boot configuration takes nothing of it away.
   private func configuration(overlaidBy config: [String: String]) -> [String: String] {
-    settings.currentVariables.filter { !$0.value.isEmpty }
+    currentConfiguration.filter { !$0.value.isEmpty }
       .merging(DeviceConfiguration.bareNames(config)) { _, file in file }
   }
 

@@ -15,10 +15,11 @@ CONFIGURATION = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Con
 
 
 class SystemBus:
-    """It ends with the test."""
+    """It ends with the test. `units`: what is unusual of them, as bus-service.py takes it."""
 
-    def __init__(self, test, directory):
+    def __init__(self, test, directory, *units):
         self.test = test
+        self.units = units
         self.directory = directory
         self.address = f"unix:path={directory}/bus"
         self.start()
@@ -28,7 +29,7 @@ class SystemBus:
             file.write(CONFIGURATION.format(address=self.address))
         self.daemon = self.run(["dbus-daemon", "--nofork", f"--config-file={self.directory}/bus.conf"], "bus.log")
         wait_until(lambda: os.path.exists(os.path.join(self.directory, "bus")), "the bus listens")
-        self.service = self.run(["/usr/bin/python3", SERVICE, self.address], "calls")
+        self.service = self.run(["/usr/bin/python3", SERVICE, self.address, *self.units], "calls")
         wait_until(lambda: "ready\n" in self.output, "the services are on the bus")
 
     def run(self, command, output):

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 
 from harness import COMMAND, IMAGE, ROOT, DeviceTest, app, required, run, service, wait_until
+from system_bus import SystemBus
 
 UUID = "a1b2c3d4e5f60718293a4b5c6d7e8f90"
 COMMIT = "c0ffee01"
@@ -110,6 +111,34 @@ class Preload(DeviceTest):
                 return json.load(file).get("appUpdatePollInterval") == 901000
 
         wait_until(stored, "the interval is stored")
+
+    def test_the_boot_configuration_of_a_board_stays_but_for_what_the_file_says_of_it(self):
+        content = "# mine\ndtparam=i2c_arm=on\ndtoverlay=vc4-kms-v3d\ngpu_mem=16\nenable_uart=1\n"
+        marker = "host/tmp/balena-supervisor/reboot-after-apply"
+
+        def board(config):
+            agent = self.agent(start=False)
+            for name, text in (("device-type.json", '{"slug":"raspberrypi4-64","arch":"aarch64"}'), ("config.txt", content)):
+                with open(agent.path(f"boot/{name}"), "w", encoding="utf-8") as file:
+                    file.write(text)
+            self.put(agent, {**preload("web"), "config": config})
+            bus = SystemBus(self, agent.directory)
+            agent.start(dbus_address=bus.address)
+            self.wait_for_containers("web")
+            return agent, bus
+
+        def written(agent):
+            with open(agent.path("boot/config.txt"), encoding="utf-8") as file:
+                return file.read()
+
+        agent, bus = board({"RESIN_SUPERVISOR_POLL_INTERVAL": "901000"})
+        self.wait_for_services(agent, "web")
+        self.assertEqual((written(agent), bus.calls), (content, []))
+        self.assertFalse(os.path.exists(agent.path(marker)))
+        agent.kill()
+        agent, bus = board({"RESIN_HOST_CONFIG_gpu_mem": "64"})
+        wait_until(lambda: bus.calls == ["Reboot 0"], "the reboot is asked for")
+        self.assertEqual(written(agent), content.replace("gpu_mem=16", "gpu_mem=64"))
 
     def test_a_provisioned_device_with_a_target_leaves_the_file_alone(self):
         agent = self.device(preload("web"), PROVISIONED)

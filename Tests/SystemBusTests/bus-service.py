@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """A small service on the bus of the tests: stands in for logind and for the service manager's jobs.
 
-Calls that it gets are written to standard output, one a line."""
+Calls that it gets are written to standard output, one a line. Arguments after the bus: `no-logind`, and of units
+`UNIT=STATE`, `UNIT=missing`, `UNIT=failing`, `UNIT=hanging`, `UNIT<TARGET` (part of it)."""
 
 import sys
 
@@ -15,10 +16,17 @@ bus = dbus.bus.BusConnection(sys.argv[1])
 MANAGER = "org.freedesktop.systemd1.Manager"
 LOGIN = "org.freedesktop.login1.Manager"
 JOB = "/org/freedesktop/systemd1/job/"
+JOB_RESULTS = {"failing": "failed", "hanging": None}
+asked = {word.partition("=")[0]: word.partition("=")[2] for word in sys.argv[2:] if "=" in word}
+groups = {word.partition("<")[0]: word.partition("<")[2] for word in sys.argv[2:] if "<" in word}
 
 
 def note(*words):
     print(*words, flush=True)
+
+
+def path_of(name):
+    return "/org/freedesktop/systemd1/unit/" + name.replace(".", "_2e").replace("-", "_2d")
 
 
 class Unit(dbus.service.Object):
@@ -53,28 +61,31 @@ class Manager(dbus.service.Object):
 
     @dbus.service.method(MANAGER, in_signature="s", out_signature="o")
     def GetUnit(self, name):
-        if name in ("missing.service", "on-disk.service"):
+        if name in ("missing.service", "on-disk.service") or asked.get(name) == "missing":
             raise Missing(f"Unit {name} not loaded.")
-        return "/org/freedesktop/systemd1/unit/" + name.replace(".", "_2e").replace("-", "_2d")
+        return path_of(name)
 
     @dbus.service.method(MANAGER, in_signature="s", out_signature="o")
     def LoadUnit(self, name):
-        return "/org/freedesktop/systemd1/unit/" + name.replace(".", "_2e").replace("-", "_2d")
+        return path_of(name)
 
     def job(self, verb, name, mode):
         note(verb, name, mode)
-        if name == "missing.service":
+        if name == "missing.service" or asked.get(name) == "missing":
             raise Missing(f"Unit {name} not found.")
         if name == "conflict.service" and self.conflicts:
             self.conflicts -= 1
             raise Destructive("Transaction is destructive.")
         Manager.jobs += 1
         number, path = Manager.jobs, f"{JOB}{Manager.jobs}"
-        result = {"failing.service": "failed"}.get(name, "done")
+        kind = asked.get(name, name.partition(".")[0])
+        result = JOB_RESULTS.get(kind, "done")
+        if result == "done" and path_of(name) in units:
+            units[path_of(name)].properties["ActiveState"] = "inactive" if verb == "StopUnit" else "active"
         if name == "immediate.service":
             # The signal follows the answer in the same write.
             GLib.idle_add(lambda: self.JobRemoved(number, path, name, result) and False)
-        elif name != "hanging.service":
+        elif result:
             GLib.timeout_add(50, lambda: self.JobRemoved(number, path, name, result) and False)
         return path
 
@@ -134,15 +145,25 @@ if "no-logind" not in sys.argv:
     names.append(dbus.service.BusName("org.freedesktop.login1", bus))
     login = Login(bus, "/org/freedesktop/login1")
 manager = Manager(bus, "/org/freedesktop/systemd1")
-units = [
-    Unit("/org/freedesktop/systemd1/unit/openvpn_2eservice", ActiveState="active", LoadState="loaded",
-         PartOf=dbus.Array(["redsocks-conf.target"], signature="s")),
-    *(Unit(f"/org/freedesktop/systemd1/unit/{name}", ActiveState="active", LoadState="loaded",
-           PartOf=dbus.Array([], signature="s"))
-      for name in ("balena_2dproxy_2dconfig_2eservice", "redsocks_2eservice")),
-    Unit("/org/freedesktop/systemd1/unit/on_2ddisk_2eservice", ActiveState="inactive", LoadState="loaded"),
-    Unit("/org/freedesktop/systemd1/unit/missing_2eservice", ActiveState="inactive", LoadState="not-found"),
-    Unit("/org/freedesktop/systemd1/unit/hanging_2eservice", ActiveState="activating", LoadState="loaded"),
-]
+
+
+def unit(name, state="active", **properties):
+    if asked.get(name) == "missing":
+        properties["LoadState"] = "not-found"
+    elif name in asked and asked[name] not in JOB_RESULTS:
+        state = asked[name]
+    part_of = dbus.Array([groups[name]] if name in groups else [], signature="s")
+    return Unit(path_of(name), **{"ActiveState": state, "LoadState": "loaded", "PartOf": part_of, **properties})
+
+
+units = {unit._object_path: unit for unit in (
+    unit("openvpn.service", PartOf=dbus.Array(["redsocks-conf.target"], signature="s")),
+    *(unit(name) for name in (
+        "balena-proxy-config.service", "resin-proxy-config.service", "redsocks.service",
+        "avahi-daemon.service", "avahi-daemon.socket")),
+    unit("on-disk.service", "inactive"),
+    unit("missing.service", "inactive", LoadState="not-found"),
+    unit("hanging.service", "activating"),
+)}
 note("ready")
 GLib.MainLoop().run()
