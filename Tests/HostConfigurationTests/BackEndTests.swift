@@ -54,6 +54,35 @@ struct SplashTests {
     let current = try splash.read()
     #expect(
       splash.target(["HOST_SPLASH_image": prefix + Base64.encode(png)], current: current).options == current)
+    board.put("boot/splash/balena-logo-default.png", png + [1])
+    let custom = try splash.read()
+    #expect(custom == ["image": .text("data:image/png;base64,\(Base64.encode(png))")])
+    #expect(
+      splash.target(["HOST_SPLASH_image": prefix + Base64.encode(png)], current: custom).options == custom)
+  }
+
+  @Test func theImageOfTheSystemIsNobodysChoiceBeforeItIsKept() async throws {
+    let board = Board()
+    board.put("boot/splash/balena-logo.png", png + [1])
+    let splash = backEnd(board)
+    #expect(try splash.read().isEmpty)
+    #expect(splash.target([:], current: [:]).options.isEmpty)
+    try await splash.write(splash.target(["HOST_SPLASH_image": Base64.encode(png)], current: [:]).options)
+    #expect(contents(of: board.scratch.file("boot/splash/balena-logo-default.png")) == png + [1])
+    #expect(splash.variables(try splash.read()).keys.sorted() == ["HOST_SPLASH_image"])
+  }
+
+  @Test func aDeviceWithoutAnyImageTakesOneAndIsDone() async throws {
+    let board = Board()
+    board.put("boot/config.json", "{}".utf8)
+    let splash = backEnd(board)
+    let target = ["HOST_SPLASH_image": Base64.encode(png)]
+    let wanted = splash.target(target, current: try splash.read()).options
+    #expect(!wanted.isEmpty)
+    try await splash.write(wanted)
+    #expect(contents(of: board.scratch.file("boot/splash/balena-logo.png")) == png)
+    let current = try splash.read()
+    #expect(splash.target(target, current: current).options == current)
   }
 
   @Test(arguments: ["/9j/4AAQ", "no base64!", "data:image/png;base64"])
@@ -66,6 +95,22 @@ struct SplashTests {
     #expect(target.options == current)
     #expect(
       target.problems == ["Expected splash image to be a base64 encoded PNG image. Skipping write."])
+  }
+}
+
+struct FinTests {
+  private func target(_ type: String, _ variables: [String: String]) -> BootOptions {
+    ConfigTextBackEnd(path: "/nowhere", deviceType: type, logger: quiet).target(variables, current: [:])
+      .options
+  }
+
+  @Test func aFinAlwaysHasItsOverlayAndOnlyOnce() {
+    let name = "HOST_CONFIG_dtoverlay"
+    #expect(target("fincm3", [:]) == ["dtoverlay": .list(["balena-fin"])])
+    #expect(target("fincm3", [name: "vc4"]) == ["dtoverlay": .list(["vc4", "balena-fin"])])
+    #expect(
+      target("fincm3", [name: #""balena-fin","vc4""#]) == ["dtoverlay": .list(["balena-fin", "vc4"])])
+    #expect(target("raspberrypi4-64", [:]).isEmpty)
   }
 }
 

@@ -3,7 +3,8 @@ import Logging
 
 /// The image that is shown while the device boots (host 4.7).
 ///
-/// Images are compared by their bytes, so it does not matter how a target spells them.
+/// Images are compared by their bytes, so it does not matter how a target spells them. While no original is
+/// kept, the image that is there is the original, and not one that somebody has set.
 public final class SplashBackEnd: BootBackEnd {
   public let name = "splash"
   private static let prefix = "HOST_SPLASH_"
@@ -45,7 +46,7 @@ public final class SplashBackEnd: BootBackEnd {
     guard access(live, F_OK) == 0 else { return [:] }
     do throws(FileError) {
       let image = try BootFile.read(live)
-      if access(original, F_OK) == 0, try BootFile.read(original) == image { return [:] }
+      guard access(original, F_OK) == 0, try BootFile.read(original) != image else { return [:] }
       return [Self.optionName: Self.text(of: image)]
     } catch {
       if !hasWarned { logger.warning("Could not read the splash image: \(error)") }
@@ -56,16 +57,14 @@ public final class SplashBackEnd: BootBackEnd {
 
   public func normalised(_ target: BootOptions, current: BootOptions) -> BootTarget {
     let text = String((target[Self.optionName]?.list.first ?? "").trimmed)
-    guard !text.isEmpty else {
-      // Without the original there is nothing to go back to.
-      return BootTarget(access(original, F_OK) == 0 ? [:] : current)
-    }
+    guard !text.isEmpty else { return BootTarget([:]) }
     guard let image = Self.image(of: text), image.starts(with: Self.signature) else {
       return BootTarget(
         current,
         problems: ["Expected splash image to be a base64 encoded PNG image. Skipping write."])
     }
-    if access(original, F_OK) == 0, (try? BootFile.read(original)) == image { return BootTarget([:]) }
+    let unset = access(original, F_OK) == 0 ? original : live
+    if access(unset, F_OK) == 0, (try? BootFile.read(unset)) == image { return BootTarget([:]) }
     return BootTarget([Self.optionName: Self.text(of: image)])
   }
 
@@ -79,7 +78,7 @@ public final class SplashBackEnd: BootBackEnd {
     guard try read() != options else { return }
     do throws(FileError) {
       if let text = options[Self.optionName]?.list.first, let image = Self.image(of: text) {
-        await keepOriginal()
+        try await keepOriginal()
         try DurableFile.makeDirectories(for: live)
         try await BootFile.writeInTurns(image, to: live)
       } else {
@@ -93,13 +92,13 @@ public final class SplashBackEnd: BootBackEnd {
   public func prepare() async {
     guard !hasPrepared else { return }
     hasPrepared = true
-    await keepOriginal()
-  }
-
-  private func keepOriginal() async {
-    guard access(original, F_OK) != 0, access(live, F_OK) == 0 else { return }
-    do throws(FileError) { try await BootFile.writeInTurns(try BootFile.read(live), to: original) } catch {
+    do throws(FileError) { try await keepOriginal() } catch {
       logger.warning("Could not initialise splash image backend: \(error)")
     }
+  }
+
+  private func keepOriginal() async throws(FileError) {
+    guard access(original, F_OK) != 0, access(live, F_OK) == 0 else { return }
+    try await BootFile.writeInTurns(try BootFile.read(live), to: original)
   }
 }
