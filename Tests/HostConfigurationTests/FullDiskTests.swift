@@ -1,3 +1,4 @@
+import Database
 import Glibc
 import JSON
 import TestSupport
@@ -31,6 +32,49 @@ struct FullDiskTests {
     unlink("\(disk.path)/filler")
     try file.update(["hostname": .set("y")])
     #expect(text(of: path) == #"{"uuid":"u","hostname":"y"}"#)
+  }
+
+  @Test("a boot configuration that cannot be written is not given up")
+  func bootConfiguration() async throws {
+    LoopDriver.start()
+    let disk = SmallFileSystem(in: scratch, kibibytes: 64)
+    try #require(disk.isMounted)
+    let path = "\(disk.path)/config.txt"
+    write(#"{"slug":"raspberrypi4-64","arch":"aarch64"}"#, to: "\(disk.path)/device-type.json")
+    write("gpu_mem=16\n", to: path)
+    write("{}", to: scratch.file("config.json"))
+    let paths = HostPaths(
+      .init(
+        hostRoot: scratch.file("host"), boot: disk.path, config: scratch.file("config.json"),
+        database: scratch.file("database.sqlite")))
+    let facts = HostFacts(paths: paths, logger: quiet)
+    let file = try ConfigFile(
+      path: paths.config, bootDirectory: "/nowhere", copyPath: scratch.file("copy"), logger: quiet)
+    let settings = Settings(file: file, store: try Store.inMemory(), logger: quiet)
+    var reports: [String] = []
+    let boot = BootConfiguration(paths: paths, facts: facts, settings: settings, logger: quiet) {
+      reports.append($1)
+    }
+    disk.fill()
+    let target = ["HOST_CONFIG_gpu_mem": String(repeating: "6", count: 9000)]
+    for _ in 0...BootConfiguration.triesPerChange {
+      let change = try #require(boot.changes(for: target).first)
+      await #expect(throws: BootError.self) { try await boot.apply(change) }
+    }
+    #expect(text(of: path) == "gpu_mem=16\n")
+    unlink("\(disk.path)/filler")
+    try await boot.apply(try #require(boot.changes(for: target).first))
+    #expect(boot.changes(for: target).isEmpty)
+    #expect(!reports.contains { $0.contains("given up") })
+    // What was written and does not stay is a try.
+    for _ in 0..<BootConfiguration.triesPerChange {
+      write("gpu_mem=16\n", to: path)
+      guard let change = boot.changes(for: target).first else { break }
+      try await boot.apply(change)
+    }
+    write("gpu_mem=16\n", to: path)
+    #expect(boot.changes(for: target).isEmpty)
+    #expect(reports.contains { $0.contains("given up after 3 tries") })
   }
 
   @Test("an interrupted write is read where it cannot be finished")

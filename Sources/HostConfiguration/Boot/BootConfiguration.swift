@@ -140,11 +140,15 @@ public final class BootConfiguration {
   public func apply(_ change: Change) async throws(BootError) {
     let backEnd = change.backEnd
     report(.bootConfig, "Applying boot config: \(Self.text(change.target, backEnd))")
+    // Before the write, which a crash may end; one that did not take place is no try.
+    let earlier = tries[backEnd.name]
     count(change)
     do throws(BootError) {
       try await backEnd.write(change.target)
       report(.bootConfigApplied, "Applied boot config: \(Self.text(change.target, backEnd))")
     } catch {
+      tries[backEnd.name] = earlier
+      storeTries()
       report(.bootConfigError, "Error setting boot config: \(error)")
       throw error
     }
@@ -215,11 +219,12 @@ public nonisolated enum DeviceEvent: String, Sendable {
   case bootConfigApplied = "Apply boot config success"
   case bootConfigError = "Apply boot config error"
   case loadAMLError = "Load AML error"
+  case firewallError = "Apply firewall mode error"
   case rebootScheduled = "Reboot scheduled"
 
   public var isError: Bool {
     switch self {
-    case .configError, .bootConfigError, .loadAMLError: true
+    case .configError, .bootConfigError, .loadAMLError, .firewallError: true
     default: false
     }
   }
