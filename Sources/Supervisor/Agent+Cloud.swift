@@ -37,6 +37,8 @@ extension Agent {
       cloud.logs.follow(source)
     }
     cloud.start()
+    for record in earlyLogRecords { cloud.logs.post(record) }
+    earlyLogRecords = []
     systemLog("Supervisor starting", isError: false)
   }
 
@@ -184,9 +186,12 @@ extension Agent: @MainActor CloudHost {
   /// A line on the device's log stream alone.
   func cloudLog(_ text: String, isError: Bool) {
     let now = max(CloudTime.milliseconds(), 0)
-    cloud?.logs.post(
-      LogRecord(message: text, timestamp: now, isStdErr: isError, isSystem: true, isEvent: true))
+    let record = LogRecord(message: text, timestamp: now, isStdErr: isError, isSystem: true, isEvent: true)
+    if let cloud { return cloud.logs.post(record) }
+    if earlyLogRecords.count < Self.earlyLogLimit { earlyLogRecords.append(record) }
   }
+
+  private static let earlyLogLimit = 100
 
   public var formerIdentityPath: String {
     "\(DurableFile.directory(of: paths.database))/former-identities.json"

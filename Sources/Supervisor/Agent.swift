@@ -40,6 +40,8 @@ public final class Agent {
   private(set) var stateEngine: StateEngine?
   private(set) var api: DeviceAPI?
   var cloud: CloudLink?
+  /// For the cloud, from the time before there is a link to it.
+  var earlyLogRecords: [LogRecord] = []
   var logSource: JournalLogSource?
   private var localModeSwitch: LocalModeSwitch?
   var configWatcher: FileWatcher?
@@ -136,6 +138,8 @@ public final class Agent {
     host.start(stateEngine, ownsHost: options.listenAddress(environment) == nil) {
       [unowned self] event, text in report(event, text)
     }
+    // On all addresses the API listens behind the rules, and not before them.
+    await host.firewallStands()
 
     var configuration = Server.Configuration()
     configuration.idleTimeout = .milliseconds(Int64(settings.int(.apiTimeout)))

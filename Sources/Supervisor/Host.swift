@@ -64,7 +64,7 @@ final class Host {
           logger.error("Cannot schedule a reboot: \(error)")
         }
       }, wake: { hooks.wake() })
-    firewall = Firewall(logger: logger)
+    firewall = Firewall(logger: logger) { report(.firewallError, $0) }
     discovery = HostDiscovery(systemd: systemd, logger: logger)
   }
 
@@ -110,7 +110,15 @@ final class Host {
       portOverride: settings.int(.listenPortOverride) == 0 ? nil : settings.int(.listenPortOverride),
       isLocalMode: settings.isUnmanaged || settings.bool(.localMode),
       usesHostNetwork: mode == .auto && usesHostNetwork)
-    Task { await firewall.apply(rules) }
+    firewall.apply(rules)
+  }
+
+  /// How long the API waits for the rules that guard its port, while others hold the tables or the tools hang.
+  private static let firewallPatience = Duration.seconds(10)
+
+  /// Returns when the API's port is guarded on all addresses, or cannot be.
+  func firewallStands() async {
+    if ownsHost { await firewall.firstTry(within: Self.firewallPatience) }
   }
 
   /// Of the target as it is stored: what is mapped of it comes later, and only while the engine answers.

@@ -139,6 +139,14 @@ def run(command, **options):
     return done.stdout
 
 
+def remove_firewall():
+    """Rules of an agent that owned the host; the namespace has other tests."""
+    for command in ("iptables", "ip6tables"):
+        for rule in ("-D INPUT -j BALENA-FIREWALL", "-D DOCKER-USER -j BALENA-SUPERVISOR",
+                     "-F BALENA-FIREWALL", "-X BALENA-FIREWALL", "-F BALENA-SUPERVISOR", "-X BALENA-SUPERVISOR"):
+            subprocess.run([command, "--wait", *rule.split()], check=False, capture_output=True)
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

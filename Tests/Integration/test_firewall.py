@@ -5,9 +5,10 @@ import socket
 import subprocess
 import sys
 import threading
+import unittest.mock
 
 from cloud import CloudTest, service
-from harness import COMMAND, free_port, run, wait_until
+from harness import COMMAND, free_port, remove_firewall, required, run, wait_until
 
 # Prints what becomes of a connection, or of a datagram that is sent until there is an answer or a refusal.
 CONNECT = """
@@ -114,12 +115,9 @@ class Firewall(CloudTest):
         return [line for line in lines if line.startswith(tuple(f"-A {chain} " for chain in chains))]
 
     def clean(self):
-        """The namespace has other tests after this one."""
-        for command in ("iptables", "ip6tables"):
-            for rule in ("-D INPUT -j BALENA-FIREWALL", "-D DOCKER-USER -j BALENA-SUPERVISOR",
-                         "-D INPUT -s 192.0.2.8/32 -j FOREIGN", "-F FOREIGN", "-X FOREIGN",
-                         "-F BALENA-FIREWALL", "-X BALENA-FIREWALL", "-F BALENA-SUPERVISOR", "-X BALENA-SUPERVISOR"):
-                subprocess.run([command, "--wait", *rule.split()], check=False, capture_output=True)
+        remove_firewall()
+        for rule in ("-D INPUT -s 192.0.2.8/32 -j FOREIGN", "-F FOREIGN", "-X FOREIGN"):
+            subprocess.run(["iptables", "--wait", *rule.split()], check=False, capture_output=True)
 
     def wait_for_mode(self, agent, mode, earlier=0):
         wait_until(lambda: self.applied(agent, mode) > earlier, f"firewall {mode}")
@@ -213,7 +211,7 @@ class Firewall(CloudTest):
         # No target comes any more, and no engine tells of images.
         self.stand_in.stop()
         agent.start(listen=None, engine=f"unix://{agent.path('no-engine')}")
-        wait_until(is_on, "on with what is stored")
+        self.assertTrue(is_on(), "on with what is stored, before the API answers")
         agent.kill()
         self.clean()
         self.stand_in.start()
@@ -222,3 +220,35 @@ class Firewall(CloudTest):
         wait_until(is_off, "off with the target that has none")
         self.cloud.add_release(self.fleet, on_host)
         wait_until(is_on, "on again")
+
+    def test_a_firewall_that_cannot_be_set_is_told_to_the_cloud_and_the_device_goes_on(self):
+        self.addCleanup(self.clean)
+        self.cloud.add_release(self.fleet, {"main": service()})
+        port = free_port()
+        agent = self.managed_agent(start=False, listenPort=port)
+        agent.port = port
+        self.stand_in.device_address = ("127.0.0.1", port)
+        agent.start(listen=None)
+        # What an unknown device says has no place to go.
+        self.wait_for_containers(agent, "main")
+        self.wait_for_mode(agent, "off")
+        agent.kill()
+        # A host without the tools: what the agent sees of it is empty where they would be.
+        binary = agent.path("on-a-poor-host")
+        with open(binary, "w", encoding="utf-8") as file:
+            file.write("#!/bin/sh\nfor d in /usr/sbin /usr/local/sbin; do mount -t tmpfs none $d; done\n"
+                       f'exec {required("SUPERVISOR_TEST_BINARY")} "$@"\n')
+        os.chmod(binary, 0o755)
+        start = agent.path("start")
+        with open(start, "w", encoding="utf-8") as file:
+            file.write(f'#!/bin/sh\nexec unshare --mount {binary} "$@"\n')
+        os.chmod(start, 0o755)
+        with unittest.mock.patch.dict(os.environ, SUPERVISOR_TEST_BINARY=start):
+            agent.start(listen=None)
+        device = self.device(agent)
+        for tool in ("iptables", "ip6tables"):
+            text = f"Firewall mode not applied due to error: {tool} is not installed"
+            wait_until(lambda text=text: [row for _, row in device.log_arrivals if row["message"] == text],
+                       f"the cloud is told of {tool}")
+            self.assertEqual(agent.log.count(text), 1)
+        self.wait_for_containers(agent, "main")
