@@ -22,17 +22,17 @@ private final class StandInUnit {
     LoopDriver.start()
     return VPNSwitch(
       .init(
-        activeState: { [unowned self] () async throws(BusError) in
+        activeState: { [self] () async throws(BusError) in
           looks += 1
           return try state.get()
         },
-        run: { [unowned self] (verb) async throws(BusError) in
+        run: { [self] (verb) async throws(BusError) in
           jobs.append(verb)
           while isHanging { try? await EventLoop.shared.sleep(for: .milliseconds(5)) }
           if outcome == .done { state = .success(verb == .stop ? "inactive" : "active") }
           return outcome
         }), firstRetryDelay: firstRetryDelay, jobRetryDelay: jobRetryDelay
-    ) { [unowned self] _, text in reports.append(text) }
+    ) { [self] _, text in reports.append(text) }
   }
 }
 

@@ -5,7 +5,9 @@ import os
 import signal
 
 import disclosure
-from harness import DeviceTest, app, service, wait_until
+from cloud import CloudTest
+from cloud import service as cloud_service
+from harness import DeviceTest, app, free_port, remove_firewall, service, wait_until
 from system_bus import SystemBus
 
 PROXY = """base {
@@ -40,12 +42,12 @@ CONFIG = '{"hostname":"before","foreign":{"b":1,"a":[1.50,"x"]},"appUpdatePollIn
 
 
 class HostTest(DeviceTest):
-    def device(self, has_bus=True, **options):
+    def device(self, has_bus=True, units=(), **options):
         disclosure.secret("password of the proxy", PASSWORD)
         agent = self.agent(start=False, config=CONFIG)
         with open(agent.path("host/etc/hostname"), "w", encoding="utf-8") as file:
             file.write("applied\n")
-        self.bus = SystemBus(self, agent.directory) if has_bus else None
+        self.bus = SystemBus(self, agent.directory, *units) if has_bus else None
         return agent.start(dbus_address=f"unix:path={agent.directory}/bus", **options)
 
     def content(self, agent, name):
@@ -128,6 +130,49 @@ class VPN(HostTest):
         self.assertIn("system bus", answer.json["message"])
         self.bus.start()
         wait_until(lambda: agent.get("/v2/device/vpn").status == 200, "the bus is there again")
+
+
+class VPNOfTarget(CloudTest):
+    """The switch of the VPN is the fleet's."""
+
+    VARIABLE = "RESIN_SUPERVISOR_VPN_CONTROL"
+    ERROR = "Error applying configuration change: openvpn.service"
+
+    def start(self, *units):
+        agent = self.managed_agent(start=False)
+        self.bus = SystemBus(self, agent.directory, *units)
+        return agent.start(dbus_address=self.bus.address)
+
+    def test_the_first_target_and_the_stored_one_after_a_start_switch_it_off(self):
+        self.fleet.config[self.VARIABLE] = "false"
+        agent = self.start()
+        wait_until(lambda: self.bus.calls == ["StopUnit openvpn.service fail"], "it is stopped with the first target")
+        agent.kill()
+        # The host has booted, and started the unit; the cloud has nothing new.
+        self.bus.stop()
+        self.bus.start()
+        agent.start(dbus_address=self.bus.address)
+        wait_until(lambda: self.bus.calls == ["StopUnit openvpn.service fail"], "it is stopped after a start")
+        self.fleet.config[self.VARIABLE] = "true"
+        wait_until(lambda: self.bus.calls[1:] == ["StartUnit openvpn.service fail"], "it is started again")
+        wait_until(lambda: 'Applied configuration change {"SUPERVISOR_VPN_CONTROL":"true"}' in agent.log, "it is told")
+
+    def test_a_unit_that_hangs_holds_up_no_service_and_one_that_fails_is_tried_with_the_next_target(self):
+        self.fleet.config[self.VARIABLE] = "false"
+        self.cloud.add_release(self.fleet, {"main": cloud_service()})
+        agent = self.start("openvpn.service=hanging")
+        self.wait_for_containers(agent, "main")
+        self.assertEqual(self.bus.calls, ["StopUnit openvpn.service fail"])
+        self.assertNotIn(self.ERROR, agent.log)
+        agent.kill()
+        self.bus.stop()
+        self.bus.units = ["openvpn.service=failing"]
+        self.bus.start()
+        agent.start(dbus_address=self.bus.address)
+        wait_until(lambda: f"{self.ERROR}: failed" in agent.log, "the failure is told")
+        self.assertEqual(self.bus.calls, ["StopUnit openvpn.service fail"])
+        self.fleet.config["RESIN_SUPERVISOR_DELTA"] = "1"
+        wait_until(lambda: len(self.bus.calls) == 2, "it is tried again")
 
 
 class HostConfig(HostTest):
@@ -213,6 +258,77 @@ class HostConfig(HostTest):
         self.assertEqual(status, 503)
         self.assertIn("system bus", text)
         self.assertEqual(self.content(agent, "boot/system-proxy/redsocks.conf"), PROXY)
+
+
+class ProxyUnits(HostTest):
+    """Which units restart for a new proxy."""
+
+    def restarts(self, *units, status=200):
+        agent = self.device(units=units)
+        answer = agent.request("PATCH", "/v1/device/host-config", {"network": {"proxy": SENT}})
+        self.assertEqual(answer.status, status, answer.text)
+        self.assertEqual(self.content(agent, "boot/system-proxy/redsocks.conf"), PROXY)
+        return self.bus.calls
+
+    def test_a_host_that_knows_the_unit_by_its_old_name_restarts_that(self):
+        self.assertEqual(
+            self.restarts("balena-proxy-config.service=missing"),
+            ["RestartUnit resin-proxy-config.service fail", RESTARTS[1]])
+
+    def test_a_host_without_units_of_a_proxy_takes_the_files_all_the_same(self):
+        missing = (f"{name}.service=missing" for name in ("balena-proxy-config", "resin-proxy-config", "redsocks"))
+        self.assertEqual(self.restarts(*missing), [])
+
+    def test_units_that_watch_the_files_themselves_are_left_alone(self):
+        target = "redsocks-conf.target"
+        self.assertEqual(self.restarts(f"balena-proxy-config.service<{target}", f"redsocks.service<{target}"), [])
+        self.assertEqual(self.restarts(f"balena-proxy-config.service<{target}"), RESTARTS[1:])
+        self.assertEqual(self.restarts(f"redsocks.service<{target}"), RESTARTS[:1])
+
+    def test_a_unit_that_ends_failed_is_told_in_the_log_and_the_other_one_restarts(self):
+        self.assertEqual(self.restarts("balena-proxy-config.service=failing"), RESTARTS)
+        self.assertIn("Restart of balena-proxy-config.service: failed", self.agents[-1].log)
+        self.assertEqual(self.restarts("redsocks.service=failing"), RESTARTS)
+        self.assertIn("Restart of redsocks.service: failed", self.agents[-1].log)
+
+
+class Discoverability(CloudTest):
+    ON = ["StartUnit avahi-daemon.service fail", "StartUnit avahi-daemon.socket fail"]
+    # The socket would start the service again.
+    OFF = ["StopUnit avahi-daemon.socket fail", "StopUnit avahi-daemon.service fail"]
+
+    def start(self, owns_host=True):
+        port = free_port()
+        agent = self.managed_agent(start=False, listenPort=port)
+        agent.port = port
+        self.stand_in.device_address = ("127.0.0.1", port)
+        self.bus = SystemBus(self, agent.directory)
+        self.addCleanup(remove_firewall)
+        options = {} if owns_host else {"listen": f"127.0.0.1:{port}"}
+        return agent.start(**{"dbus_address": self.bus.address, "listen": None, **options})
+
+    @property
+    def calls(self):
+        return [call for call in self.bus.calls if "avahi" in call]
+
+    def test_avahi_follows_the_variable_at_the_start_and_at_each_change(self):
+        agent = self.start()
+        wait_until(lambda: self.calls == self.ON, "it is started")
+        self.fleet.config["RESIN_HOST_DISCOVERABILITY"] = "false"
+        wait_until(lambda: self.calls == self.ON + self.OFF, "it is stopped")
+        agent.kill()
+        self.bus.stop()
+        self.bus.start()
+        agent.start(listen=None, dbus_address=self.bus.address)
+        wait_until(lambda: self.calls == self.OFF, "it is stopped after a start")
+        self.fleet.config["RESIN_HOST_DISCOVERABILITY"] = "true"
+        wait_until(lambda: self.calls == self.OFF + self.ON, "it is started again")
+
+    def test_a_guest_leaves_avahi_alone(self):
+        self.fleet.config.update(RESIN_HOST_DISCOVERABILITY="false", RESIN_SUPERVISOR_VPN_CONTROL="false")
+        self.start(owns_host=False)
+        wait_until(lambda: self.bus.calls == ["StopUnit openvpn.service fail"], "the target is applied")
+        self.assertEqual(self.calls, [])
 
 
 class Blink(HostTest):
