@@ -202,7 +202,7 @@ struct FirewallTests {
     tools.set("broken-iptables")
     let firewall = tools.firewall(retryDelay: .milliseconds(10))
     firewall.apply(rules)
-    #expect(await eventually { tools.calls("iptables") == 3 })
+    #expect(await eventually { tools.calls("iptables") >= 3 })
     #expect(
       tools.reports == [
         "Firewall mode not applied due to error: \(tools.scratch.file("iptables-restore")): no such table"

@@ -73,7 +73,7 @@ struct VPNSwitchTests {
     let vpn = unit.makeSwitch(jobRetryDelay: .milliseconds(5))
     unit.outcome = isFailed ? .failed(result: "timeout") : .unfinished(activeState: "deactivating")
     vpn.set(false)
-    #expect(await eventually { unit.jobs.count == 3 })
+    #expect(await eventually { unit.jobs.count >= 3 })
     unit.outcome = .done
     #expect(await eventually { unit.reports.last == applied })
     let problem = isFailed ? "openvpn.service: timeout" : "openvpn.service is still deactivating"
@@ -86,7 +86,7 @@ struct VPNSwitchTests {
     let vpn = unit.makeSwitch(firstRetryDelay: .milliseconds(20))
     let start = MonotonicTime.read()
     vpn.set(false)
-    #expect(await eventually { unit.looks == 4 })
+    #expect(await eventually { unit.looks >= 4 })
     // 20 + 40 + 80 ms
     #expect(MonotonicTime.read() - start >= .milliseconds(140))
     unit.state = .success("active")

@@ -379,6 +379,77 @@ class Discoverability(CloudTest):
         self.assertEqual(self.calls, [])
 
 
+class ProxyUnits(HostTest):
+    """Which units restart for a new proxy."""
+
+    def restarts(self, *units, status=200):
+        agent = self.device(units=units)
+        answer = agent.request("PATCH", "/v1/device/host-config", {"network": {"proxy": SENT}})
+        self.assertEqual(answer.status, status, answer.text)
+        self.assertEqual(self.content(agent, "boot/system-proxy/redsocks.conf"), PROXY)
+        return self.bus.calls
+
+    def test_a_host_that_knows_the_unit_by_its_old_name_restarts_that(self):
+        self.assertEqual(
+            self.restarts("balena-proxy-config.service=missing"),
+            ["RestartUnit resin-proxy-config.service fail", RESTARTS[1]])
+
+    def test_a_host_without_units_of_a_proxy_takes_the_files_all_the_same(self):
+        missing = (f"{name}.service=missing" for name in ("balena-proxy-config", "resin-proxy-config", "redsocks"))
+        self.assertEqual(self.restarts(*missing), [])
+
+    def test_units_that_watch_the_files_themselves_are_left_alone(self):
+        target = "redsocks-conf.target"
+        self.assertEqual(self.restarts(f"balena-proxy-config.service<{target}", f"redsocks.service<{target}"), [])
+        self.assertEqual(self.restarts(f"balena-proxy-config.service<{target}"), RESTARTS[1:])
+        self.assertEqual(self.restarts(f"redsocks.service<{target}"), RESTARTS[:1])
+
+    def test_a_unit_that_ends_failed_is_told_in_the_log_and_the_other_one_restarts(self):
+        self.assertEqual(self.restarts("balena-proxy-config.service=failing"), RESTARTS)
+        self.assertIn("Restart of balena-proxy-config.service: failed", self.agents[-1].log)
+        self.assertEqual(self.restarts("redsocks.service=failing"), RESTARTS)
+        self.assertIn("Restart of redsocks.service: failed", self.agents[-1].log)
+
+
+class Discoverability(CloudTest):
+    ON = ["StartUnit avahi-daemon.service fail", "StartUnit avahi-daemon.socket fail"]
+    # The socket would start the service again.
+    OFF = ["StopUnit avahi-daemon.socket fail", "StopUnit avahi-daemon.service fail"]
+
+    def start(self, owns_host=True):
+        port = free_port()
+        agent = self.managed_agent(start=False, listenPort=port)
+        agent.port = port
+        self.stand_in.device_address = ("127.0.0.1", port)
+        self.bus = SystemBus(self, agent.directory)
+        self.addCleanup(remove_firewall)
+        options = {} if owns_host else {"listen": f"127.0.0.1:{port}"}
+        return agent.start(**{"dbus_address": self.bus.address, "listen": None, **options})
+
+    @property
+    def calls(self):
+        return [call for call in self.bus.calls if "avahi" in call]
+
+    def test_avahi_follows_the_variable_at_the_start_and_at_each_change(self):
+        agent = self.start()
+        wait_until(lambda: self.calls == self.ON, "it is started")
+        self.fleet.config["RESIN_HOST_DISCOVERABILITY"] = "false"
+        wait_until(lambda: self.calls == self.ON + self.OFF, "it is stopped")
+        agent.kill()
+        self.bus.stop()
+        self.bus.start()
+        agent.start(listen=None, dbus_address=self.bus.address)
+        wait_until(lambda: self.calls == self.OFF, "it is stopped after a start")
+        self.fleet.config["RESIN_HOST_DISCOVERABILITY"] = "true"
+        wait_until(lambda: self.calls == self.OFF + self.ON, "it is started again")
+
+    def test_a_guest_leaves_avahi_alone(self):
+        self.fleet.config.update(RESIN_HOST_DISCOVERABILITY="false", RESIN_SUPERVISOR_VPN_CONTROL="false")
+        self.start(owns_host=False)
+        wait_until(lambda: self.bus.calls == ["StopUnit openvpn.service fail"], "the target is applied")
+        self.assertEqual(self.calls, [])
+
+
 class Blink(HostTest):
     def test_the_light_blinks_and_is_given_back_by_an_agent_that_ends_or_was_killed(self):
         agent = self.agent(start=False)
