@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import time
 
-from harness import DeviceTest, app, required, service, wait_until, remove_firewall
+from harness import DeviceTest, app, remove_firewall, required, service, wait_until
 
 PING_LIMIT_SECONDS = 1.0
 GATEWAY = "10.114.104.1"

@@ -80,7 +80,7 @@ class Manager(dbus.service.Object):
         Manager.jobs += 1
         number, path = Manager.jobs, f"{JOB}{Manager.jobs}"
         kind = asked.get(name, name.partition(".")[0])
-        result = JOB_RESULTS.get(kind, "done")
+        result = Manager.results.get(name, JOB_RESULTS.get(kind, "done"))
         if result == "done" and path_of(name) in units:
             units[path_of(name)].properties["ActiveState"] = "inactive" if verb == "StopUnit" else "active"
         if name == "immediate.service":
