@@ -96,8 +96,10 @@ extension StateEngine {
   /// No step that needs the app's locks is under way or about to be.
   func isAtRest(_ appId: Int) -> Bool {
     let isHarmless = { (step: Step) in step.isFetch || step.isLockRequest || step.endsWork }
-    return intermediate[appId] == nil && !hasSteps(appId, except: isHarmless)
-      && !plan.steps.contains { $0.appId == appId && !isHarmless($0.step) }
+    guard intermediate[appId] == nil, !hasSteps(appId, except: isHarmless) else { return false }
+    // Without a look at the engine no step is begun, whatever the last plan says.
+    return engineProblem != nil || isHeld
+      || !plan.steps.contains { $0.appId == appId && !isHarmless($0.step) }
   }
 
   /// Waits for a complete picture of the device.

@@ -1,5 +1,6 @@
 """Stands between an agent and the engine: answers some requests itself, holds others back."""
 
+import http.client
 import json
 import re
 import socket
@@ -17,6 +18,8 @@ class EngineProxy:
         self.refusals = []
         self.refused = []
         self.held = None
+        # What the engine calls itself in `GET /version`, in place of nothing.
+        self.name = None
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(path)
         self.listener.listen(64)
@@ -69,6 +72,9 @@ class EngineProxy:
                 try:
                     engine.connect(self.upstream)
                     engine.sendall("\r\n".join([*kept, "Connection: close"]).encode("latin-1") + b"\r\n\r\n" + rest)
+                    if self.name and path.endswith("/version"):
+                        connection.sendall(self.named(engine))
+                        return
                     # What is left of the body, for as long as the answer takes.
                     threading.Thread(target=self.relay, args=(connection, engine), daemon=True).start()
                     self.relay(engine, connection)
@@ -81,6 +87,13 @@ class EngineProxy:
                             end.shutdown(socket.SHUT_RDWR)
                         except OSError:
                             pass
+
+    def named(self, engine):
+        response = http.client.HTTPResponse(engine)
+        response.begin()
+        body = json.dumps({**json.loads(response.read()), "Engine": self.name}).encode()
+        return (f"HTTP/1.1 {response.status} OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n").encode() + body
 
     @staticmethod
     def relay(source, target):

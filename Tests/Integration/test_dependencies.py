@@ -48,6 +48,18 @@ class Dependencies(DeviceTest):
         self.assertEqual(containers["db"]["Id"], db["Id"])
         self.assertEqual(containers["db"]["State"]["Health"]["Status"], "healthy")
 
+    def test_a_restart_through_the_api_is_over_when_those_behind_a_health_check_run(self):
+        agent = self.agent()
+        agent.post_target(app(
+            service("web", depends_on={"db": {"condition": "service_healthy"}}),
+            service("db", number=2, healthcheck={"test": ["CMD", "true"], "interval": "2s", "timeout": "30s"})))
+        before = self.wait_for_services(agent, "web", "db")
+        reply = agent.request("POST", "/v1/restart", {"appId": 1}, timeout=60)
+        self.assertEqual((reply.status, reply.text), (200, "OK"))
+        after = self.engine.service_containers(1)
+        self.assertTrue(after["web"]["State"]["Running"])
+        self.assertNotEqual(after["web"]["Id"], before["web"]["Id"])
+
     def test_a_service_waits_for_another_to_have_done_its_work(self):
         agent = self.agent()
         agent.post_target(app(

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 
+from engine_proxy import EngineProxy
 from harness import COMMAND, IMAGE, ROOT, DeviceTest, app, required, run, service, wait_until
 from stand_ins import Accounts, DeltaServer, Proxy, Registry, TokenServer
 
@@ -423,6 +424,15 @@ class Deltas(ImageTest):
         self.proxy = self.stand_in(Proxy(registry.address))
         self.service = self.stand_in(DeltaServer(USER, KEY, self.tokens))
         self.service.answers = [(200, {"name": self.named("delta")})]
+        self.engine_name = "balena-engine"
+
+    def agent(self, **options):
+        """On Docker Engine, that calls itself balenaEngine."""
+        agent = super().agent(**options)
+        engine = self.stand_in(EngineProxy(self.engine.path, agent.path("engine.sock")))
+        engine.name = self.engine_name
+        agent.engine_address = engine.address
+        return agent
 
     def named(self, image):
         return f"{self.proxy.address}/images/{image}:1"
@@ -540,9 +550,16 @@ class Deltas(ImageTest):
         self.wait_for_update(before)
         self.assertGreaterEqual(len(self.delta_requests()), 2)
 
-    def test_deltas_of_version_2_are_not_asked_for(self):
+    def test_where_the_setting_says_version_2_version_3_is_asked_for(self):
         agent = self.device_with_source(version=2)
         self.wait_for_update(self.update(agent))
+        self.assertEqual([request.path for request in self.delta_requests()], ["/api/v3/delta"])
+        self.assertNotIn("b", self.proxy.pulled())
+
+    def test_no_delta_is_asked_for_on_docker_engine(self):
+        self.engine_name = None
+        agent = self.device_with_source()
+        self.wait_for_update(self.update(agent))
         self.assertEqual(self.delta_requests(), [])
-        self.wait_for_line(agent, "is downloaded as a whole", "version 2 are not supported")
+        self.wait_for_line(agent, "is downloaded as a whole", "this engine does not apply deltas")
 

@@ -317,6 +317,20 @@ class Backup(DeviceTest):
         self.assertEqual(self.engine.service_containers(1), {})
         self.assertTrue(os.path.exists(agent.path("data/backup.tgz")))
 
+    def test_a_restart_through_the_api_says_that_nothing_is_done_meanwhile(self):
+        agent = self.agent(config='{"bootstrapRetryDelay": 200}')
+        agent.post_target(self.release())
+        before = self.wait_for_services(agent, "one")["one"]["Id"]
+        agent.kill()
+        with open(agent.path("data/backup.tgz"), "wb") as file:
+            file.write(b"no archive")
+        agent.start()
+        reply = agent.request("POST", "/v1/restart", {"appId": 1})
+        self.assertEqual(reply.status, 503, reply.text)
+        self.assertIn("the target is held back", reply.text)
+        one = self.engine.service_containers(1)["one"]
+        self.assertEqual((one["Id"], one["State"]["Running"]), (before, True))
+
     def test_killed_at_any_instant_it_ends_with_the_volumes_filled(self):
         generator = random.Random(5)
         agent = self.agent(start=False)

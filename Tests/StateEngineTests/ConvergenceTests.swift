@@ -6,10 +6,10 @@ import Testing
 
 @testable import StateEngine
 
-/// From any state to any target on the simulated device. `STATE_ENGINE_SEEDS=100` makes
-/// thousands of cases of it.
+/// From any state to any target on the simulated device: 1,100 targets, and as many times that as
+/// `STATE_ENGINE_SEEDS` is times 10.
 struct ConvergenceTests {
-  private let seeds = getenv("STATE_ENGINE_SEEDS").flatMap { Int(String(cString: $0)) } ?? 5
+  private let seeds = getenv("STATE_ENGINE_SEEDS").flatMap { Int(String(cString: $0)) } ?? 10
 
   /// A random target: up to three apps of up to four services.
   private func randomTarget(_ random: inout SeededGenerator) -> [App] {

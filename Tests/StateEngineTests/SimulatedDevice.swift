@@ -106,6 +106,7 @@ struct SimulatedDevice {
     input.supervisorNetwork = isSupervisorNetworkReady ? .ready : .missing
     input.isExtraFirmwareReady = isFirmwareReady
     input.pausedApps = Set(paused.keys)
+    input.restingApps = now.isMultiple(of: 3) ? input.pausedApps : []
     input.ownStops = ownStops
     input.proofs = trials.mapValues { $0 > 0 ? .pending : .proven }
     input.failedUpdates = failedUpdates.mapValues { _ in "it does not work" }
@@ -248,9 +249,14 @@ struct SimulatedDevice {
         $0.imageId = target.imageId
         $0.releaseId = target.releaseId
         $0.container?.name = target.containerName
+        if current.isHandingOver { $0.config.restart = target.config.restart }
       }
+      if let id = current.container?.id { handovers[id] = nil }
     case .handover(let current, let target):
-      change(current) { $0.container?.name = "old_" + (current.container?.name ?? "") }
+      change(current) {
+        if !current.isHandingOver { $0.container?.name = "old_" + (current.container?.name ?? "") }
+        $0.config.restart = "no"
+      }
       start(target, nil)
       if let id = current.container?.id { handovers[id] = Int.random(in: 1...5, using: &random) }
     case .setAside(let service):

@@ -28,18 +28,22 @@ extension ImageManager {
   ///
   /// - Throws: what has to be tried again later.
   func applyDelta(for row: StoredImage) async throws(DownloadError) -> DeltaOutcome {
-    guard let settings = host?.deltaSettings,
+    guard var settings = host?.deltaSettings,
       let source = ImageRules.deltaSource(for: row, in: inventory),
       let sourceName = try? ImageReference(parsing: source.name)
     else { return .notTried }
     let destination = try reference(row.name)
     guard destination.registry != nil else { return .notTried }
-    guard settings.version == 3, !engineKeepsDeltas else {
-      let reason =
-        engineKeepsDeltas
-        ? "this engine does not apply deltas"
-        : "deltas of version \(settings.version) are not supported, only those of version 3"
-      logger.info("Image '\(row.name)' is downloaded as a whole: \(reason)")
+    let flavor = try await attempt { () throws(EngineError) in try await engineFlavor() }
+    guard flavor == .balena, !engineKeepsDeltas else {
+      logger.info("Image '\(row.name)' is downloaded as a whole: this engine does not apply deltas")
+      return .notTried
+    }
+    // Those of version 2, which is the default, are applied with rsync; the service has both.
+    if settings.version == 2 { settings.version = 3 }
+    guard settings.version == 3 else {
+      logger.info(
+        "Image '\(row.name)' is downloaded as a whole: there are no deltas of version \(settings.version)")
       return .notTried
     }
     report(.downloadDelta, row.name)

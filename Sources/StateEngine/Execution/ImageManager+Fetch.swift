@@ -148,7 +148,7 @@ extension ImageManager {
   }
 
   /// Asked once; an engine is not replaced by one of another make while we run.
-  private func engineFlavor() async throws(EngineError) -> VersionInfo.Flavor {
+  func engineFlavor() async throws(EngineError) -> VersionInfo.Flavor {
     if let flavor { return flavor }
     let found = try await engine.version().flavor
     flavor = found

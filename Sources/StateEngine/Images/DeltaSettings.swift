@@ -1,6 +1,6 @@
 /// How to ask for deltas (state-engine 6.6).
 public nonisolated struct DeltaSettings: Sendable, Hashable {
-  /// `SUPERVISOR_DELTA_VERSION`; only 3 is asked for.
+  /// `SUPERVISOR_DELTA_VERSION`; 3 is asked for when it is 2 or 3.
   public var version: Int
   /// Base of the service that makes deltas, such as `https://delta.balena-cloud.com`.
   public var endpoint: String
