@@ -36,6 +36,7 @@ class EndToEnd(CloudTest):
         second = f"{address}/{self.push(OTHER_IMAGE, 'cloud/one:2')}"
         self.forget(address)
         release = self.cloud.add_release(self.fleet, {"main": service(first)})
+        refusals = [self.stand_in.faults.add(endpoint="token", count=1, status=status) for status in (500, 423)]
         agent = self.managed_agent(initialDeviceName="holy-wildflower")
         device = self.device(agent)
 
@@ -46,6 +47,7 @@ class EndToEnd(CloudTest):
         self.assertNotIn("apiKey", config)
         self.assertGreater(config["registered_at"], 1_600_000_000_000)
         self.assertTrue(any(t["granted"] and t["user"] == f"d_{device.uuid}" for t in self.stand_in.token_requests))
+        self.assertEqual([fault.hits for fault in refusals], [1, 1])
         self.assertEqual(device.name, "holy-wildflower")
         for name in ("api_port", "api_secret", "supervisor_version", "os_version", "os_variant", "status"):
             self.assertIn(name, device.state)

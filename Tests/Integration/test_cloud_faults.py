@@ -100,6 +100,28 @@ class Faults(CloudTest):
         self.assertEqual(self.get_json(agent, device, "/v2/device/name")["deviceName"], "newer")
         self.assertEqual(self.stand_in.overlaps, [])
 
+    def test_force_of_an_update_during_an_outage_does_not_override_locks_afterwards(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent, device = self.provisioned_agent()
+        container = self.wait_for_containers(agent, "main")["main"]["Id"]
+        self.wait_for_report(device, release, "main")
+        lock = agent.path(f"host/tmp/balena-supervisor/services/{self.fleet.id}/main/updates.lock")
+        os.makedirs(os.path.dirname(lock), exist_ok=True)
+        with open(lock, "w", encoding="ascii"):
+            pass
+        os.chown(lock, 1234, 1234)
+        outage = self.stand_in.faults.add(endpoint="state-get", status=500)
+        wait_until(lambda: outage.hits, "the outage")
+        self.assertEqual(self.stand_in.forward(device, "POST", "/v1/update", {"force": True})[0], 204)
+        hits = outage.hits
+        wait_until(lambda: outage.hits > hits + 1, "the fetch that it causes fails, and one more")
+        new = self.cloud.add_release(self.fleet, {"main": service(OTHER_IMAGE)})
+        self.stand_in.faults.clear()
+        wait_until(lambda: "Updates are locked, retrying in" in agent.log, "the update waits for the lock")
+        self.assertEqual(self.engine.service_containers(self.fleet.id)["main"]["Id"], container)
+        os.remove(lock)
+        self.wait_for_report(device, new, "main")
+
     def test_connections_that_the_cloud_closes_between_two_calls_cost_nothing(self):
         agent, device = self.provisioned_agent()
         wait_until(lambda: self.stand_in.seen("state-get", status=304), "it polls")
