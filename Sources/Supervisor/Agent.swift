@@ -151,6 +151,7 @@ public final class Agent {
     logger.notice("Listening on \(sockets.map(\.description).joined(separator: ", "))")
 
     api.serverCounters = { server.counters }
+    api.busCalls = { [host] in host.busCallCount }
     api.logCounters = { [unowned self] in
       let counters = cloud?.logs.counters ?? (sent: 0, dropped: 0)
       return LogCounters(sent: counters.sent, dropped: counters.dropped)

@@ -115,6 +115,8 @@ final class Host {
     Task { await firewall.apply(rules) }
   }
 
+  var busCallCount: Int { Int(clamping: bus.callCount) }
+
   /// What must not stay as the agent has it now.
   func stop() { leds.stop() }
 
