@@ -26,7 +26,7 @@ extension Agent: @MainActor StateEngineHost {
     return ContractFacts(
       agentVersion: AgentVersion.number, deviceType: facts.deviceType, architecture: facts.architecture,
       l4tVersion: kernel.l4tVersion,
-      operatingSystem: .init(slug: facts.osRelease?.id, version: facts.osRelease?.version),
+      operatingSystem: .init(slug: facts.releaseField("ID"), version: facts.releaseField("VERSION")),
       kernel: .init(slug: kernel.slug, version: kernel.version))
   }
 
@@ -34,7 +34,8 @@ extension Agent: @MainActor StateEngineHost {
     let release = facts.osRelease
     return MappingContext(
       deviceUuid: deviceUuid, deviceType: facts.deviceType, deviceArch: facts.architecture,
-      osVersion: release?["PRETTY_NAME"] ?? "", hostName: settings.string(.hostname) ?? facts.hostname ?? "",
+      osVersion: facts.releaseField("PRETTY_NAME") ?? "",
+      hostName: settings.string(.hostname) ?? facts.hostname ?? "",
       supervisorHost: supervisorGateway ?? "127.0.0.1", listenPort: listenPort,
       apiEndpoint: settings.isUnmanaged ? nil : settings.effectiveApiEndpoint,
       deviceApiKey: settings.string(.deviceApiKey), engineSocketPath: engineSocketPath,

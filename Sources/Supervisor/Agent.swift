@@ -32,7 +32,7 @@ public final class Agent {
   private var memoryRelease: LoopTimer?
   private var storeRepair: LoopTimer?
   private(set) var listenPort = 48484
-  let networkFacts = NetworkFacts()
+  let networkFacts: NetworkFacts
   let systemMetrics = SystemMetrics()
   var authorization: (readAt: UInt64, isRequired: Bool)?
   let host: Host
@@ -94,6 +94,7 @@ public final class Agent {
     self.options = options
     self.logger = logger
     paths = HostPaths(options.paths, environment: environment)
+    networkFacts = NetworkFacts(interfaces: paths.networkInterfaces)
     engineAddress = options.engineAddress(environment)
     logger.notice("Supervisor v\(AgentVersion.text) starting up...")
     facts = HostFacts(paths: paths, logger: logger)
