@@ -152,14 +152,14 @@ extension Agent: @MainActor StateEngineHost {
       .rebootScheduled, text: "\(SystemEvent.rebootScheduled.humanName): \(object)", isError: false)
   }
 
-  public func reboot() async throws(StepError) {
-    do throws(BusError) { try await host.login.reboot() } catch {
+  public func reboot(force: Bool) async throws(StepError) {
+    do throws(BusError) { try await host.login.reboot(force: force) } catch {
       throw .failed("Unable to reboot: \(error)")
     }
   }
 
-  public func powerOff() async throws(StepError) {
-    do throws(BusError) { try await host.login.powerOff() } catch {
+  public func powerOff(force: Bool) async throws(StepError) {
+    do throws(BusError) { try await host.login.powerOff(force: force) } catch {
       throw .failed("Unable to shutdown: \(error)")
     }
   }

@@ -51,6 +51,8 @@ public final class Agent {
 
   /// After the last change, before memory is given back.
   private static let quietTime = Duration.seconds(5)
+  /// Writes to the boot partition are waited for this long at the end.
+  private static let longestEnd = Duration.seconds(5)
   /// Exit statuses: 143 and 130 as a shell would report the signals.
   private static let failureStatus: Int32 = 1
 
@@ -73,7 +75,9 @@ public final class Agent {
     do {
       let agent = try Agent(options: options, environment: environment, logger: logger)
       try await agent.start(environment: environment)
-      return await agent.waitForEnd()
+      let status = await agent.waitForEnd()
+      await agent.finishWork()
+      return status
     } catch {
       logger.critical("\(error)")
       return failureStatus
@@ -264,6 +268,20 @@ public final class Agent {
   }
 
   // MARK: End
+
+  /// What must not be cut off half-way; every reader finishes it, but until then the boot partition has leftovers.
+  private func finishWork() async {
+    server?.suspend()
+    stateEngine?.end()
+    let deadline = MonotonicTime.read() + Self.longestEnd
+    while BootFile.writesUnderWay > 0, MonotonicTime.read() < deadline {
+      try? await EventLoop.shared.sleep(for: .milliseconds(2))
+    }
+    if BootFile.writesUnderWay > 0 {
+      logger.warning("A write to the boot partition has not ended; ending anyway")
+    }
+    stateEngine?.releaseLocks()
+  }
 
   private func waitForEnd() async -> Int32 {
     await withCheckedContinuation { continuation in

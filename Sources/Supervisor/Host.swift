@@ -81,6 +81,7 @@ final class Host {
       logger.error("The device's first configuration is not kept: \(error.message)")
     }
     configurator.start()
+    login.onPrepareForShutdown { [weak engine] in engine?.noteHost(isGoingDown: $0) }
     applyFirewall()
     if ownsHost { discovery.set(settings.bool(.hostDiscoverability)) }
     settings.onChange(of: [.initialConfigReported]) { [weak self] _ in self?.configurator.noteReported() }
