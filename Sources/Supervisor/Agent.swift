@@ -101,6 +101,7 @@ public final class Agent {
     networkFacts = NetworkFacts(interfaces: paths.networkInterfaces)
     engineAddress = options.engineAddress(environment)
     logger.notice("Supervisor v\(AgentVersion.text) starting up...")
+    paths.linkFormerRuntime()
     facts = HostFacts(paths: paths, logger: logger)
     // The last good copy of config.json stands beside the database; where the directory cannot be
     // made, opening the database says so.
