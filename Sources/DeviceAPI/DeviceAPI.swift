@@ -24,6 +24,8 @@ public final class DeviceAPI {
   /// The server's numbers, for `GET /v2/metrics`.
   public var serverCounters: () -> Server.Counters = { Server.Counters() }
   /// Lines that went to the cloud, for `GET /v2/metrics`; those of `GET /v2/local/logs` are counted here.
+  /// Calls on the system bus since the start.
+  public var busCalls: () -> Int = { 0 }
   public var logCounters: () -> LogCounters = { LogCounters() }
 
   /// - Parameter client: asked once where the engine's containers log to.

@@ -84,6 +84,9 @@ extension DeviceAPI {
     page.begin("supervisor_memory_bytes", "gauge", "Memory of this process.")
     page.add("kind=\"pss\"", memory.proportional)
     page.add("kind=\"anonymous\"", memory.anonymous)
+    page.begin(
+      "supervisor_bus_calls_total", "counter", "Calls on the system bus; a device at rest makes none.")
+    page.add("", busCalls())
     page.begin("supervisor_loop_wakeups_total", "counter", "Times the process woke up from waiting.")
     page.add("", Int(clamping: EventLoop.shared.wakeUps))
     page.begin(

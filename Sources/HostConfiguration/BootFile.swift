@@ -24,10 +24,17 @@ public nonisolated enum BootFile {
     while try write.makeStep() {}
   }
 
+  /// Writes in turns that have begun and not ended.
+  @MainActor public private(set) static var writesUnderWay = 0
+
   /// Writes with one turn of the loop for each step that waits for the disk.
   ///
   /// A `read` in between finishes the write. Writes of the same file come one after the other: the caller sees to that.
-  public static func writeInTurns(_ content: [UInt8], to path: String) async throws(FileError) {
+  @MainActor public static func writeInTurns(
+    _ content: [UInt8], to path: String
+  ) async throws(FileError) {
+    writesUnderWay += 1
+    defer { writesUnderWay -= 1 }
     var write = Write(content, to: path)
     // A timer ends the turn; what yields may go on within it.
     while try write.makeStep() { try? await Task.sleep(for: .milliseconds(1)) }

@@ -13,6 +13,7 @@ public final class HostFacts {
   private var cachedType: (slug: String, architecture: String)?
   private var hasWarnedOfRelease = false
   private var cachedRelease: OSRelease?
+  private var reportedFields: Set<String> = []
 
   public init(paths: HostPaths, logger: Logger) {
     self.paths = paths
@@ -45,6 +46,16 @@ public final class HostFacts {
       hasWarnedOfRelease = true
     }
     return cachedRelease
+  }
+
+  /// A field of os-release; one that is missing is reported once.
+  public func releaseField(_ field: String) -> String? {
+    guard let release = osRelease else { return nil }
+    if let value = release[field] { return value }
+    if reportedFields.insert(field).inserted {
+      logger.warning("Field \(field) is not available in OS information file: \(paths.osRelease)")
+    }
+    return nil
   }
 
   /// The host's name from its `/etc/hostname`, nil where it cannot be read.

@@ -126,6 +126,14 @@ nonisolated extension HostPaths {
   public var targetStateConfig: String { "\(runtime)/target-state-config" }
   public var stateReportCache: String { "\(runtime)/state-report-cache" }
 
+  /// Services of a host that came from resinOS may have locks in the former directory: both names are then of one
+  /// directory (host 1.4). Before anything is made in it.
+  public func linkFormerRuntime() {
+    var status = stat()
+    guard Self.isDirectory(onHost("tmp/resin-supervisor")), lstat(runtime, &status) != 0 else { return }
+    symlink("./resin-supervisor", runtime)
+  }
+
   /// Directory of a service's update locks.
   public func updateLocks(app: Int, service: String) -> String { "\(runtime)/services/\(app)/\(service)" }
 

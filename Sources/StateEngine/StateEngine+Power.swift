@@ -7,6 +7,16 @@ public nonisolated enum PowerAction: Sendable {
   case reboot, shutdown
 }
 
+/// Why no step is begun any more.
+public nonisolated enum Ending: Sendable, Hashable {
+  /// A reboot or shutdown that the agent asks for.
+  case request
+  /// The host goes down by itself.
+  case host
+  /// The agent was told to end.
+  case agent
+}
+
 // Reboot and shutdown (state-engine 1.7, http-api 4.6). The locks of all apps are held until the
 // device is down: nobody begins critical work in its last second.
 extension StateEngine {
@@ -14,6 +24,26 @@ extension StateEngine {
   static let powerDelay = Duration.seconds(1)
   /// A device that does not go down in this time will not.
   nonisolated static let powerTimeout = Duration.seconds(600)
+
+  /// The host says that it goes down, or that it does not after all.
+  public func noteHost(isGoingDown: Bool) {
+    guard isGoingDown != endings.contains(.host) else { return }
+    logger.notice(
+      isGoingDown ? "The host goes down: no step is begun any more" : "The host does not go down after all")
+    if isGoingDown { endings.insert(.host) } else { endings.remove(.host) }
+    wake.set()
+  }
+
+  /// Before the agent's end: no step is begun any more.
+  public func end() { endings.insert(.agent) }
+
+  /// At the agent's end: gives back its update locks. Not while something is under way that they were taken for,
+  /// nor when the device goes down: nobody is to begin critical work in its last second.
+  public func releaseLocks() {
+    let isAtWork = inFlight.values.contains { !$0.step.isFetch && !$0.step.isLockRequest }
+    guard !isAtWork, executor.handovers.isEmpty, endings.isDisjoint(with: [.request, .host]) else { return }
+    locks.deleteAll()
+  }
 
   /// Has the device go down; returns when that is certain but for the system's refusal, which is
   /// logged and gives the engine and the API back.
@@ -47,7 +77,7 @@ extension StateEngine {
       try await locks.withLocks(
         currentApps.map(\.appId), force: force || host.isLockOverridden
       ) {
-        await takeDown(action, host, outcome)
+        await takeDown(action, force: force, host, outcome)
       }
     } catch let error as UpdateLockError {
       noteLock(error)
@@ -58,19 +88,19 @@ extension StateEngine {
   }
 
   private func takeDown(
-    _ action: PowerAction, _ host: any StateEngineHost, _ outcome: PowerOutcome
+    _ action: PowerAction, force: Bool, _ host: any StateEngineHost, _ outcome: PowerOutcome
   ) async {
     let event: SystemEvent = action == .reboot ? .reboot : .shutdown
     host.report(event, text: event.humanName, isError: false)
-    isShuttingDown = true
+    endings.insert(.request)
     outcome.begin()
     do throws(StepError) {
       try? await EventLoop.shared.sleep(for: Self.powerDelay)
       // The answer to the call is out.
       onShutdown(true)
       switch action {
-      case .reboot: try await host.reboot()
-      case .shutdown: try await host.powerOff()
+      case .reboot: try await host.reboot(force: force)
+      case .shutdown: try await host.powerOff(force: force)
       }
       try? await EventLoop.shared.sleep(for: Self.powerTimeout)
       outcome.failure = "the system did not go down"
@@ -78,7 +108,7 @@ extension StateEngine {
       outcome.failure = error.description
     }
     host.report(event, text: "\(event.humanName) failed: \(outcome.failure ?? "")", isError: true)
-    isShuttingDown = false
+    endings.remove(.request)
     onShutdown(false)
     wake.set()
   }

@@ -81,10 +81,11 @@ public final class StateEngine {
   /// Nothing of the target is enforced yet: what its services need is still being prepared.
   public var isHeld: Bool { holds > 0 }
   private var holds = 0
-  /// A reboot or shutdown is on its way: no step is begun any more.
-  public internal(set) var isShuttingDown = false
-  /// Called when `isShuttingDown` has changed: with true the API stops taking requests, with
-  /// false the device did not go down after all.
+  /// A reboot, a shutdown or the agent's end is on its way: no step is begun any more.
+  public var isShuttingDown: Bool { !endings.isEmpty }
+  var endings: Set<Ending> = []
+  /// Called when a reboot or shutdown that the agent asks for begins, with true: the API stops taking
+  /// requests; and with false when the device did not go down after all.
   public var onShutdown: (_ isShuttingDown: Bool) -> Void = { _ in }
   private var hasRepairedImages = false
   private var tasks: [Task<Void, Never>] = []

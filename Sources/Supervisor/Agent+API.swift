@@ -37,7 +37,7 @@ extension Agent: @MainActor DeviceAPIHost {
 
   public var deviceFactsRevision: UInt64 {
     networkFacts.refresh(
-      listenPort: settings.int(.listenPort), osVersion: facts.osRelease?["PRETTY_NAME"])
+      listenPort: settings.int(.listenPort), osVersion: facts.releaseField("PRETTY_NAME"))
     return networkFacts.revision
   }
 

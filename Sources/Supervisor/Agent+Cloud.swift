@@ -109,7 +109,7 @@ extension Agent: @MainActor CloudHost {
       "supervisor_version": .string(AgentVersion.text), "provisioning_progress": .null,
       "provisioning_state": "", "os_variant": .string(osVariant),
     ]
-    if let name = facts.osRelease?.prettyName { fields["os_version"] = .string(name) }
+    if let name = facts.releaseField("PRETTY_NAME") { fields["os_version"] = .string(name) }
     let addresses = deviceFacts.addresses
     if !addresses.isEmpty { fields["ip_address"] = .string(addresses.joined(separator: " ")) }
     if let addresses = deviceFacts.macAddresses { fields["mac_address"] = .string(addresses) }

@@ -26,7 +26,7 @@ extension Agent: @MainActor StateEngineHost {
     return ContractFacts(
       agentVersion: AgentVersion.number, deviceType: facts.deviceType, architecture: facts.architecture,
       l4tVersion: kernel.l4tVersion,
-      operatingSystem: .init(slug: facts.osRelease?.id, version: facts.osRelease?.version),
+      operatingSystem: .init(slug: facts.releaseField("ID"), version: facts.releaseField("VERSION")),
       kernel: .init(slug: kernel.slug, version: kernel.version))
   }
 
@@ -34,7 +34,8 @@ extension Agent: @MainActor StateEngineHost {
     let release = facts.osRelease
     return MappingContext(
       deviceUuid: deviceUuid, deviceType: facts.deviceType, deviceArch: facts.architecture,
-      osVersion: release?["PRETTY_NAME"] ?? "", hostName: settings.string(.hostname) ?? facts.hostname ?? "",
+      osVersion: facts.releaseField("PRETTY_NAME") ?? "",
+      hostName: settings.string(.hostname) ?? facts.hostname ?? "",
       supervisorHost: supervisorGateway ?? "127.0.0.1", listenPort: listenPort,
       apiEndpoint: settings.isUnmanaged ? nil : settings.effectiveApiEndpoint,
       deviceApiKey: settings.string(.deviceApiKey), engineSocketPath: engineSocketPath,
@@ -152,14 +153,14 @@ extension Agent: @MainActor StateEngineHost {
       .rebootScheduled, text: "\(SystemEvent.rebootScheduled.humanName): \(object)", isError: false)
   }
 
-  public func reboot() async throws(StepError) {
-    do throws(BusError) { try await host.login.reboot() } catch {
+  public func reboot(force: Bool) async throws(StepError) {
+    do throws(BusError) { try await host.login.reboot(force: force) } catch {
       throw .failed("Unable to reboot: \(error)")
     }
   }
 
-  public func powerOff() async throws(StepError) {
-    do throws(BusError) { try await host.login.powerOff() } catch {
+  public func powerOff(force: Bool) async throws(StepError) {
+    do throws(BusError) { try await host.login.powerOff(force: force) } catch {
       throw .failed("Unable to shutdown: \(error)")
     }
   }

@@ -33,7 +33,7 @@ public final class Agent {
   private var memoryRelease: LoopTimer?
   private var storeRepair: LoopTimer?
   private(set) var listenPort = 48484
-  let networkFacts = NetworkFacts()
+  let networkFacts: NetworkFacts
   let systemMetrics = SystemMetrics()
   var authorization: (readAt: UInt64, isRequired: Bool)?
   let host: Host
@@ -54,6 +54,8 @@ public final class Agent {
 
   /// After the last change, before memory is given back.
   private static let quietTime = Duration.seconds(5)
+  /// Writes to the boot partition are waited for this long at the end.
+  private static let longestEnd = Duration.seconds(5)
   /// Exit statuses: 143 and 130 as a shell would report the signals.
   private static let failureStatus: Int32 = 1
 
@@ -77,7 +79,9 @@ public final class Agent {
       try await mountPartitions(options, environment, logger)
       let agent = try Agent(options: options, environment: environment, logger: logger)
       try await agent.start(environment: environment)
-      return await agent.waitForEnd()
+      let status = await agent.waitForEnd()
+      await agent.finishWork()
+      return status
     } catch {
       logger.critical("\(error)")
       return failureStatus
@@ -119,8 +123,10 @@ public final class Agent {
     self.options = options
     self.logger = logger
     paths = HostPaths(options.paths, environment: environment)
+    networkFacts = NetworkFacts(interfaces: paths.networkInterfaces)
     engineAddress = options.engineAddress(environment)
     logger.notice("Supervisor v\(AgentVersion.text) starting up...")
+    paths.linkFormerRuntime()
     facts = HostFacts(paths: paths, logger: logger)
     // The last good copy of config.json stands beside the database; where the directory cannot be
     // made, opening the database says so.
@@ -178,6 +184,7 @@ public final class Agent {
     logger.notice("Listening on \(sockets.map(\.description).joined(separator: ", "))")
 
     api.serverCounters = { server.counters }
+    api.busCalls = { [host] in host.busCallCount }
     api.logCounters = { [unowned self] in
       let counters = cloud?.logs.counters ?? (sent: 0, dropped: 0)
       return LogCounters(sent: counters.sent, dropped: counters.dropped)
@@ -289,6 +296,20 @@ public final class Agent {
   }
 
   // MARK: End
+
+  /// What must not be cut off half-way; every reader finishes it, but until then the boot partition has leftovers.
+  private func finishWork() async {
+    server?.suspend()
+    stateEngine?.end()
+    let deadline = MonotonicTime.read() + Self.longestEnd
+    while BootFile.writesUnderWay > 0, MonotonicTime.read() < deadline {
+      try? await EventLoop.shared.sleep(for: .milliseconds(2))
+    }
+    if BootFile.writesUnderWay > 0 {
+      logger.warning("A write to the boot partition has not ended; ending anyway")
+    }
+    stateEngine?.releaseLocks()
+  }
 
   private func waitForEnd() async -> Int32 {
     await withCheckedContinuation { continuation in

@@ -83,6 +83,7 @@ final class Host {
       logger.error("The device's first configuration is not kept: \(error.message)")
     }
     configurator.start()
+    login.onPrepareForShutdown { [weak engine] in engine?.noteHost(isGoingDown: $0) }
     applyFirewall()
     if ownsHost { discovery.set(settings.bool(.hostDiscoverability)) }
     settings.onChange(of: [.initialConfigReported]) { [weak self] _ in self?.configurator.noteReported() }
@@ -133,6 +134,8 @@ final class Host {
       return false
     }
   }
+
+  var busCallCount: Int { Int(clamping: bus.callCount) }
 
   /// What must not stay as the agent has it now.
   func stop() { leds.stop() }

@@ -10,10 +10,14 @@ final class NetworkFacts {
   private(set) var facts = DeviceFacts()
   /// Goes up when `facts` has changed.
   private(set) var revision: UInt64 = 0
+  private let interfaces: String
   private var readAt: MonotonicTime?
 
   /// A changed address shows after this long at the latest.
   private static let lifetime = Duration.seconds(10)
+
+  /// - Parameter interfaces: sysfs directory of the network interfaces.
+  init(interfaces: String) { self.interfaces = interfaces }
 
   /// The next question reads anew.
   func forget() { readAt = nil }
@@ -27,7 +31,7 @@ final class NetworkFacts {
     fresh.listenPort = listenPort()
     fresh.osVersion = osVersion()
     fresh.addresses = Self.addresses()
-    let hardware = Self.macAddresses()
+    let hardware = macAddresses()
     fresh.macAddresses = hardware.isEmpty ? nil : hardware.joined(separator: " ")
     guard fresh != facts else { return }
     facts = fresh
@@ -59,19 +63,19 @@ extension NetworkFacts {
   }
 
   /// Of interfaces that are hardware, upper case.
-  static func macAddresses() -> [String] {
-    guard let directory = opendir("/sys/class/net") else { return [] }
+  private func macAddresses() -> [String] {
+    guard let directory = opendir(interfaces) else { return [] }
     defer { closedir(directory) }
     var found: [String] = []
     while let entry = readdir(directory) {
       let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
         pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
       }
-      let path = "/sys/class/net/\(name)"
-      guard !name.hasPrefix("."), !isIgnored(name), line("\(path)/type") == "1",
+      let path = "\(interfaces)/\(name)"
+      guard !name.hasPrefix("."), !Self.isIgnored(name), Self.line("\(path)/type") == "1",
         access("\(path)/master", F_OK) != 0
       else { continue }
-      let address = (line("\(path)/address") ?? "").uppercased()
+      let address = (Self.line("\(path)/address") ?? "").uppercased()
       if !address.isEmpty, !found.contains(address) { found.append(address) }
     }
     return found

@@ -219,9 +219,11 @@ public final class SystemBus {
   ///
   /// - Parameters:
   ///   - rule: match rule of the D-Bus specification, such as `type='signal',member='JobRemoved',…`.
+  ///   - isInsistent: a bus that is not there now is tried again; otherwise the next call connects.
   ///   - reconnected: signals may have been missed.
   public func subscribe(
-    _ rule: String, reconnected: @escaping () -> Void = {}, handler: @escaping ([BusValue]) -> Void
+    _ rule: String, isInsistent: Bool = true, reconnected: @escaping () -> Void = {},
+    handler: @escaping ([BusValue]) -> Void
   ) -> Subscription {
     let number = Self.number(for: self)
     let subscription = Subscription(self, number, rule, handler, reconnected)
@@ -229,7 +231,9 @@ public final class SystemBus {
     if bus != nil {
       add(subscription)
     } else if reconnectTimer?.isScheduled != true {
-      do throws(BusError) { _ = try connected("listening") } catch { reconnectLater() }
+      do throws(BusError) { _ = try connected("listening") } catch {
+        if isInsistent { reconnectLater() }
+      }
     }
     return subscription
   }

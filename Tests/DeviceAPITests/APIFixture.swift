@@ -128,8 +128,8 @@ final class FixtureHost: @MainActor StateEngineHost, @MainActor DeviceAPIHost {
   func targetStored(config: [String: String]) { storedConfigs.append(config) }
   func nameExtraFirmwareVolume() throws(StepError) {}
   func scheduleReboot(service: String) throws(StepError) {}
-  func reboot() async throws(StepError) {}
-  func powerOff() async throws(StepError) {}
+  func reboot(force: Bool) async throws(StepError) {}
+  func powerOff(force: Bool) async throws(StepError) {}
   private(set) var reports: [String] = []
   func report(_ event: SystemEvent, text: String, isError: Bool) { reports.append(text) }
   func registryCredentials(registry: String) -> RegistryCredentials? { nil }

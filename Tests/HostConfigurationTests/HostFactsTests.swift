@@ -1,7 +1,8 @@
 import Glibc
-import HostConfiguration
 import TestSupport
 import Testing
+
+@testable import HostConfiguration
 
 @Suite("Facts of the host")
 struct HostFactsTests {
@@ -60,6 +61,31 @@ struct HostFactsTests {
   func facts() -> HostFacts {
     let options = HostPaths.Options(hostRoot: scratch.path, boot: scratch.path)
     return HostFacts(paths: HostPaths(options), logger: quiet)
+  }
+
+  @Test("a former directory of locks is linked to, once, and only where there is no newer one")
+  func formerRuntime() {
+    let paths = HostPaths(HostPaths.Options(hostRoot: scratch.path))
+    mkdir(scratch.file("tmp"), 0o700)
+    paths.linkFormerRuntime()
+    #expect(Scratch.names(in: scratch.file("tmp")).isEmpty)
+    mkdir(scratch.file("tmp/resin-supervisor"), 0o700)
+    for _ in 0..<2 {
+      paths.linkFormerRuntime()
+      write("x", to: "\(paths.runtime)/file")
+      #expect(text(of: scratch.file("tmp/resin-supervisor/file")) == "x")
+    }
+    #expect(Scratch.names(in: scratch.file("tmp/resin-supervisor")) == ["file"])
+    unlink(paths.runtime)
+    mkdir(paths.runtime, 0o700)
+    paths.linkFormerRuntime()
+    #expect(Scratch.names(in: paths.runtime).isEmpty)
+  }
+
+  @Test("modules are those of the host")
+  func modules() {
+    #expect(KernelModule.arguments("a", hostRoot: "/") == ["a"])
+    #expect(KernelModule.arguments("a", hostRoot: "/mnt/root") == ["-d", "/mnt/root", "a"])
   }
 
   @Test("the device type is unknown until its file can be read, and then kept")

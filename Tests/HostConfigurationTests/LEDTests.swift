@@ -36,6 +36,18 @@ private final class Lights {
     #expect(LEDChoice.preferred(of: names) == chosen)
   }
 
+  @Test func aLightThatCannotShineIsNotTheOnlyOne() {
+    let lights = Lights()
+    lights.add("dark", maximum: "0")
+    lights.add("bright", maximum: "1")
+    let player = lights.player(names: ["dark", "bright"])
+    player.identify()
+    #expect(lights.trigger("bright") == "none" && lights.trigger("dark").hasPrefix("none [heartbeat]"))
+    player.stop()
+    #expect(LEDChoice.preferred(of: ["dark"], canShine: { _ in false }) == nil)
+    #expect(LEDChoice.preferred(of: ["led0"], canShine: { _ in false }) == "led0")
+  }
+
   @Test func aBlinkTakesTheLightFromItsTriggerAndGivesItBack() async {
     let lights = Lights()
     lights.add("led0")

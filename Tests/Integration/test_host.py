@@ -1,9 +1,11 @@
 """What the API does to the host: reboot, shutdown, VPN, hostname, proxy and light."""
 
 import concurrent.futures
+import http.client
 import json
 import os
 import signal
+import time
 
 import disclosure
 from cloud import CloudTest
@@ -101,6 +103,28 @@ class Power(HostTest):
         self.assertEqual(agent.request("POST", "/v1/shutdown", {}).status, 202)
         wait_until(lambda: "Unable to shutdown: " in agent.log and "Operation inhibited" in agent.log, "it is told")
         wait_until(agent.answers, "the agent listens again")
+
+    def test_a_program_that_inhibits_the_shutdown_stops_a_reboot_and_force_overrides_it(self):
+        agent = self.device()
+        self.bus.control("Inhibit", "string:sleep:shutdown", "string:block")
+        self.assertEqual(agent.request("POST", "/v1/reboot", {}).status, 202)
+        wait_until(lambda: "Reboot is inhibited by backup (copies the disk)" in agent.log, "it is told")
+        wait_until(agent.answers, "the agent listens again")
+        self.assertEqual(self.bus.calls, [])
+        self.assertEqual(agent.request("POST", "/v1/reboot", {"force": True}).status, 202)
+        wait_until(lambda: self.bus.calls == ["Reboot 0"], "logind is told")
+
+    def test_while_the_host_goes_down_by_itself_no_step_is_begun(self):
+        agent = self.device()
+        agent.post_target(app(service("one")))
+        self.wait_for_services(agent, "one")
+        self.bus.control("Prepare", "boolean:true")
+        wait_until(lambda: "The host goes down" in agent.log, "it is heard")
+        agent.post_target(app(service("one"), service("two")))
+        time.sleep(3)
+        self.assertEqual(list(self.engine.service_containers(1)), ["one"])
+        self.bus.control("Prepare", "boolean:false")
+        self.wait_for_services(agent, "one", "two")
 
     def test_without_a_bus_a_reboot_is_told_to_fail_and_the_api_comes_back(self):
         agent = self.device(has_bus=False)
@@ -296,6 +320,82 @@ class HostConfig(HostTest):
             shown = agent.get("/v1/device/host-config").json["network"]["proxy"]
             self.assertEqual(shown, {**SENT, **changes[0], **changes[1]})
         self.assertEqual(self.bus.calls, RESTARTS * (1 + 2 * rounds))
+
+
+    def test_an_agent_that_is_told_to_end_finishes_the_file_and_gives_back_its_locks(self):
+        agent = self.device()
+        agent.post_target(app(service("one")))
+        self.wait_for_services(agent, "one")
+        directory = agent.path("boot/system-proxy")
+        locks = agent.path("host/tmp/balena-supervisor/services/1/one")
+        os.makedirs(directory)
+        for number in range(3):
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                answer = pool.submit(self.patch_or_end, agent, {"proxy": {**SENT, "port": 3000 + number}})
+                deadline = time.monotonic() + 20
+                while not any(name.startswith(".redsocks.conf.") for name in os.listdir(directory)):
+                    self.assertLess(time.monotonic(), deadline, "no write begins")
+                self.assertEqual(agent.kill(signal.SIGTERM), 143)
+                answer.result()
+            self.assertEqual(os.listdir(directory), ["redsocks.conf"])
+            self.assertIn(f"port = {3000 + number};", self.content(agent, "boot/system-proxy/redsocks.conf"))
+            self.assertEqual(os.listdir(locks), [])
+            agent.start(dbus_address=self.bus.address)
+
+    def patch_or_end(self, agent, network):
+        try:
+            self.patch(agent, network)
+        except (OSError, http.client.HTTPException):
+            pass
+
+
+class Rest(HostTest):
+    def bus_calls(self, agent):
+        return int(next(line.split()[1] for line in agent.get("/v2/metrics").text.splitlines()
+                        if line.startswith("supervisor_bus_calls_total ")))
+
+    def test_a_device_at_rest_makes_no_call_on_the_bus(self):
+        agent = self.device()
+        agent.post_target(app(service("one")))
+        self.wait_for_services(agent, "one")
+        self.assertEqual(agent.get("/v2/device/vpn").status, 200)
+        before = self.bus_calls(agent)
+        self.assertGreater(before, 0)
+        time.sleep(5)
+        self.assertEqual(self.bus_calls(agent), before)
+
+
+class Facts(HostTest):
+    def test_hardware_addresses_are_read_where_the_environment_says(self):
+        agent = self.agent(start=False)
+        for name, kind, address in (("eth7", "1", "02:00:00:00:00:0a"), ("ppp0", "512", "02:00:00:00:00:0b")):
+            os.makedirs(agent.path(f"net/{name}"))
+            for file, text in (("type", kind), ("address", address)):
+                with open(agent.path(f"net/{name}/{file}"), "w", encoding="utf-8") as target:
+                    target.write(text + "\n")
+        agent.start(environment={"MAC_ADDRESS_PATH": agent.path("net")})
+        self.assertEqual(agent.get("/v1/device").json["mac_address"], "02:00:00:00:00:0A")
+
+    def test_a_field_that_the_os_release_does_not_have_is_told_once(self):
+        agent = self.agent()
+        for name in ("one", "two"):
+            agent.post_target(app(service(name)))
+            self.wait_for_services(agent, name)
+        for field, count in (("VERSION", 1), ("PRETTY_NAME", 0)):
+            line = f"Field {field} is not available in OS information file: {agent.path('host/etc/os-release')}\n"
+            self.assertEqual(agent.log.count(line), count)
+
+    def test_a_discoverability_that_cannot_be_switched_is_told(self):
+        port = free_port()
+        agent = self.agent(start=False, config=json.dumps({"listenPort": port}))
+        agent.port = port
+        self.bus = SystemBus(self, agent.directory)
+        self.bus.control("EndJobs", "string:avahi-daemon.service", "string:failed")
+        self.addCleanup(remove_firewall)
+        agent.start(dbus_address=self.bus.address, listen=None)
+        line = "There was an error switching host discoverability: avahi-daemon.service: failed"
+        wait_until(lambda: line in agent.log, "it is told")
+        wait_until(lambda: "StartUnit avahi-daemon.socket fail" in self.bus.calls, "the socket is started too")
 
 
 class Firmware(HostTest):

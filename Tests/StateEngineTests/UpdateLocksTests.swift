@@ -66,6 +66,23 @@ struct UpdateLocksTests {
     func exists(_ path: String) -> Bool { status(path) != nil }
   }
 
+  @Test func atTheEndAllLocksOfTheAgentGoAndThoseOfUsersStay() async throws {
+    let host = Host()
+    host.makeFile(host.lock("left", app: 3), owner: 65534)
+    let locks = UpdateLocks(hostRoot: host.root)
+    try await locks.take(appId: 1, services: ["one"], force: false)
+    host.makeFile(host.lock("two", app: 2, "resin-updates.lock"))
+    host.makeFile(host.lock("two", app: 2), owner: 65534)
+    #expect(host.exists(host.lock("one")) && host.exists(host.lock("left", app: 3)))
+    try? await locks.withLocks([4], force: false) {
+      host.makeFile(host.lock("four", app: 4), owner: 65534)
+      locks.deleteAll()
+      #expect(!host.exists(host.lock("four", app: 4)))
+    }
+    #expect(!host.exists(host.lock("one")) && !host.exists(host.lock("left", app: 3)))
+    #expect(host.exists(host.lock("two", app: 2, "resin-updates.lock")))
+  }
+
   private func take(
     _ locks: UpdateLocks, app: Int = 1, _ services: [String], force: Bool = false
   ) async -> UpdateLockError? {

@@ -54,6 +54,48 @@ private let logger = Logger(label: "test")
     }
   }
 
+  @Test func anInhibitorThatBlocksAShutdownIsNamedAndForcePassesOverIt() async throws {
+    try await withBus { fixture in
+      let manager = LoginManager(
+        bus: fixture.bus, systemd: SystemdManager(bus: fixture.bus, logger: logger))
+      func inhibit(_ what: String, _ mode: String) async throws {
+        try await fixture.bus.call(
+          Self.login, Self.path, "test.Control", "Inhibit", [.string(what), .string(mode)])
+      }
+      try await inhibit("idle:shutdown", "block")
+      let error = await failure { () async throws(BusError) in try await manager.reboot() }
+      #expect(error?.message == "Reboot is inhibited by backup (copies the disk)")
+      #expect(fixture.calls.isEmpty)
+      try await manager.reboot(force: true)
+      #expect(fixture.calls == ["Reboot 0"])
+      for (what, mode) in [("shutdown", "delay"), ("sleep:idle", "block"), ("handle-shutdown", "block")] {
+        try await inhibit(what, mode)
+        try await manager.reboot()
+      }
+      #expect(fixture.calls == Array(repeating: "Reboot 0", count: 4))
+      // Newer ones refuse root too.
+      try await manager.powerOff(force: true)
+      #expect(fixture.calls.last == "PowerOffWithFlags 16")
+    }
+  }
+
+  @Test func aPatientSubscriptionDoesNotTryAgainButIsMadeWithTheNextConnection() async throws {
+    try await withBus(startsService: false) { fixture in
+      await fixture.stopDaemon()
+      unlink("\(fixture.directory.path)/bus")
+      var heard = 0
+      let rule = "type='signal',sender='\(Self.login)',member='PrepareForShutdown'"
+      let subscription = fixture.bus.subscribe(rule, isInsistent: false) { _ in heard += 1 }
+      try await fixture.startDaemon()
+      try await fixture.startService()
+      try await Task.sleep(for: .seconds(1))
+      #expect(!fixture.bus.isConnected)
+      try await fixture.bus.call(Self.login, Self.path, "test.Control", "Prepare", [.boolean(true)])
+      #expect(await eventually { heard == 1 })
+      subscription.cancel()
+    }
+  }
+
   @Test func argumentsThatDBusForbidsAreRefusedBeforeTheyAreSent() async throws {
     try await withBus { fixture in
       let error = await failure { () async throws(BusError) in

@@ -112,6 +112,12 @@ class Manager(dbus.service.Object):
 
 
 class Login(dbus.service.Object):
+    inhibitors = []
+
+    @dbus.service.method(LOGIN, out_signature="a(ssssuu)")
+    def ListInhibitors(self):
+        return dbus.Array(self.inhibitors, signature="(ssssuu)")
+
     @dbus.service.method(LOGIN, in_signature="b")
     def Reboot(self, interactive):
         note("Reboot", int(interactive))
@@ -127,6 +133,14 @@ class Login(dbus.service.Object):
     @dbus.service.method("test.Control", in_signature="b")
     def Prepare(self, beginning):
         self.PrepareForShutdown(beginning)
+
+    @dbus.service.method("test.Control", in_signature="ss")
+    def Inhibit(self, what, mode):
+        self.inhibitors = [(what, "backup", "copies the disk", mode, 0, 1)]
+
+    @dbus.service.method(LOGIN, in_signature="t")
+    def PowerOffWithFlags(self, flags):
+        note("PowerOffWithFlags", flags)
 
     @dbus.service.method("test.Control", in_signature="ss")
     def EndJobs(self, unit, result):

@@ -7,12 +7,10 @@ import Logging
 public final class ConfigFSBackEnd: BootBackEnd {
   public let name = "ConfigFS"
   private static let variableName = "HOST_CONFIGFS_ssdt"
-  private static let modprobe = "/sbin/modprobe"
-  private static let modprobeTimeout = Duration.seconds(20)
-
   private let path: String
   private let tables: String
   private let kernelTables: String
+  private let hostRoot: String
   private let logger: Logger
   private let report: (String, String) -> Void
   private var hasPrepared = false
@@ -22,6 +20,7 @@ public final class ConfigFSBackEnd: BootBackEnd {
     path = paths.configFS
     tables = paths.acpiTables
     kernelTables = paths.acpiConfigFS
+    hostRoot = paths.hostRoot
     self.logger = logger
     self.report = report
   }
@@ -76,8 +75,7 @@ public final class ConfigFSBackEnd: BootBackEnd {
     guard !hasPrepared else { return }
     hasPrepared = true
     do throws(SystemError) {
-      let outcome = try await ChildProcess.run(
-        Self.modprobe, ["acpi_configfs"], timeout: Self.modprobeTimeout)
+      let outcome = try await KernelModule.load("acpi_configfs", hostRoot: hostRoot)
       if !outcome.isSuccess {
         logger.error("Unable to initialise ConfigFS: \(String(decoding: outcome.errorOutput, as: UTF8.self))")
         return

@@ -24,6 +24,9 @@ public nonisolated struct LED: Sendable, Hashable {
     return String(number)
   }
 
+  /// Whether the kernel knows a brightness other than off.
+  public var canShine: Bool { Self.text(maximum).flatMap(Int.init) != 0 }
+
   /// What the light does when nobody plays on it.
   struct Rest: Sendable, Hashable {
     /// The kernel's trigger, nil for a light that has none.
@@ -76,14 +79,18 @@ public nonisolated struct LED: Sendable, Hashable {
 public nonisolated enum LEDChoice {
   /// - Parameters:
   ///   - names: of the kernel's class `leds`.
-  ///   - isUsable: whether a light can be brighter than off.
-  /// - Returns: `led0`, then `ACT`, then one that is named for activity or status, then the only one.
-  public static func preferred(of names: [String], isUsable: (String) -> Bool = { _ in true }) -> String? {
+  ///   - isUsable: whether a light can be written to.
+  ///   - canShine: whether a light can be brighter than off.
+  /// - Returns: `led0`, then `ACT`, then one that is named for activity or status, then the only one that can shine.
+  public static func preferred(
+    of names: [String], isUsable: (String) -> Bool = { _ in true }, canShine: (String) -> Bool = { _ in true }
+  ) -> String? {
     let usable = names.filter(isUsable).sorted()
     for name in ["led0", "ACT"] where usable.contains(name) { return name }
     for suffix in [":activity", ":status", ":heartbeat", ":act"] {
       if let name = usable.first(where: { $0.lowercased().hasSuffix(suffix) }) { return name }
     }
-    return usable.count == 1 ? usable[0] : nil
+    let shining = usable.filter(canShine)
+    return shining.count == 1 ? shining[0] : nil
   }
 }

@@ -139,10 +139,13 @@ public final class LEDPlayer {
     if configured == "/dev/null" { return nil }
     if let configured, access(configured, F_OK) == 0 { return LED(brightness: configured) }
     let found = lights()
-    let name = LEDChoice.preferred(of: found.map(\.name)) { name in
-      found.contains { $0.name == name && access("\($0.directory)/brightness", W_OK) == 0 }
+    func light(_ name: String) -> LED? {
+      found.first { $0.name == name }.map { LED(directory: $0.directory) }
     }
-    return found.first { $0.name == name }.map { LED(directory: $0.directory) }
+    let name = LEDChoice.preferred(
+      of: found.map(\.name), isUsable: { light($0)?.isPresent == true },
+      canShine: { light($0)?.canShine == true })
+    return name.flatMap(light)
   }
 
   private func take() {

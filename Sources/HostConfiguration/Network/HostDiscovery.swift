@@ -34,15 +34,27 @@ public final class HostDiscovery {
   private func change(to isDiscoverable: Bool) async {
     do throws(BusError) {
       if isDiscoverable {
-        _ = try await systemd.start(Self.service)
-        _ = try await systemd.start(Self.socket)
+        note(try await systemd.start(Self.service), of: Self.service)
+        note(try await systemd.start(Self.socket), of: Self.socket)
       } else {
         // The socket first: it would start the service again.
-        _ = try await systemd.stop(Self.socket)
-        _ = try await systemd.stop(Self.service)
+        note(try await systemd.stop(Self.socket), of: Self.socket)
+        note(try await systemd.stop(Self.service), of: Self.service)
       }
     } catch {
-      logger.error("There was an error switching host discoverability: \(error)")
+      noteFailure("\(error)")
     }
+  }
+
+  private func note(_ outcome: SystemdManager.Outcome, of unit: String) {
+    switch outcome {
+    case .done, .unitMissing: break
+    case .failed(let result): noteFailure("\(unit): \(result)")
+    case .unfinished(let state): noteFailure("\(unit) is still \(state)")
+    }
+  }
+
+  private func noteFailure(_ reason: String) {
+    logger.error("There was an error switching host discoverability: \(reason)")
   }
 }

@@ -229,9 +229,11 @@ public protocol StepHost: AnyObject {
   func nameExtraFirmwareVolume() throws(StepError)
   func scheduleReboot(service: String) throws(StepError)
   /// Asks the system to reboot; returns when it has taken the request.
-  func reboot() async throws(StepError)
+  ///
+  /// - Parameter force: also where a program of the host inhibits it.
+  func reboot(force: Bool) async throws(StepError)
   /// Asks the system to power off; returns when it has taken the request.
-  func powerOff() async throws(StepError)
+  func powerOff(force: Bool) async throws(StepError)
   /// An update of the host waits for its verdict: a reboot now would undo it (1.7).
   var isHostUpdatePending: Bool { get }
   /// A line for the user, in the words of `SystemEvent`.

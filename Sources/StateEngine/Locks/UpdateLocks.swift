@@ -76,6 +76,11 @@ public final class UpdateLocks {
     }
   }
 
+  /// Deletes all locks of the agent, whoever holds them; for the end of the process.
+  public func deleteAll() {
+    for appId in Set(mutexes.keys).union(leftovers) { deleteOwnLocks(appId) }
+  }
+
   // MARK: - Actions
 
   /// Runs an action while the locks of these apps are held: of every service that has a

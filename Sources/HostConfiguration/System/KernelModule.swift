@@ -1,0 +1,19 @@
+public import EventLoop
+
+/// Modules of the running kernel, which are the host's (modprobe(8)).
+public nonisolated enum KernelModule {
+  private static let modprobe = "/sbin/modprobe"
+  private static let timeout = Duration.seconds(20)
+
+  /// Arguments of modprobe; a container has no modules of its own.
+  static func arguments(_ name: String, hostRoot: String) -> [String] {
+    hostRoot == "/" ? [name] : ["-d", hostRoot, name]
+  }
+
+  /// Loads a module unless it is loaded already.
+  @MainActor public static func load(
+    _ name: String, hostRoot: String
+  ) async throws(SystemError) -> ChildProcess.Outcome {
+    try await ChildProcess.run(modprobe, arguments(name, hostRoot: hostRoot), timeout: timeout)
+  }
+}
