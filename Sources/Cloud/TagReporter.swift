@@ -117,7 +117,7 @@ final class TagReporter {
     let audience = client.audience.text
     do throws(DatabaseError) {
       let former = try store.settings.text(Self.audienceKey)
-      guard former != audience else { return }
+      guard former != audience, former != nil || !queue.reported.isEmpty else { return }
       if former != nil {
         queue.forgetReported()
         persist()
@@ -166,6 +166,7 @@ final class TagReporter {
     guard answer.isSuccess else { throw client.failure(answer, of: "PATCH /device/v3/tags") }
     queue.accepted(tags)
     persist()
+    meetAudience()
     logger.info("Reported device tags to the cloud")
   }
 

@@ -3,6 +3,7 @@
 Every payload here is written out by hand from the specification's mapping; none comes from the agent under test.
 """
 
+import hashlib
 import json
 import sqlite3
 import urllib.parse
@@ -131,7 +132,7 @@ def both(**values):
 
 
 def api_key(name):
-    return (name.encode().hex() * 32)[:32]
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def supervisor_variables(name, port, host="10.114.104.1"):

@@ -3,7 +3,8 @@
 from api import MANAGED, add_key, bearer, check_case, database, global_key, load, set_local_mode
 from harness import DeviceTest
 
-KEYS = {"none": None, "wrong": "0123456789abcdef", "other": "a2" * 16, "app": "a1" * 16}
+KEYS = {"none": None, "wrong": "0123456789abcdef", "other": "6c1f0b8e47a93d25",
+        "app": "d9073ea64b5c218f"}
 
 
 class Wire(DeviceTest):
