@@ -154,6 +154,30 @@ class ContainerLines(LineTest):
         number = int(container["Config"]["Labels"]["io.balena.service-id"])
         self.assertEqual({record["serviceId"] for record in self.arrived(device, "second")}, {number})
 
+    def test_the_first_part_of_a_line_is_not_lost_with_the_agent(self):
+        agent, device, container = self.start(tty=False)  # Of a terminal both streams are one.
+        self.write(container, "first", 5)
+        self.wait_for_all(device, "first", 5)
+        self.wait_for_stored(agent, container)
+        before = self.stored_cursor(agent)
+
+        def put(script):
+            made = self.engine.request("POST", f"/containers/{container['Id']}/exec", {"Cmd": ["sh", "-c", script]})
+            self.engine.request("POST", f"/exec/{made.json['Id']}/start", {"Detach": True})
+
+        # The engine writes 16 KiB of the line, and waits for its end with the rest.
+        put("head -c 17000 /dev/zero | tr '\\0' a > /proc/1/fd/1")
+        wait_until(lambda: any(line.startswith("aaaa") for line in self.journal(container)), "the first part")
+        self.write(container, "other", 1, stream=2)
+        self.wait_for_all(device, "other", 1)
+        wait_until(lambda: self.stored_cursor(agent) != before, "a place in the journal is stored")
+        agent.kill()
+        put("echo end > /proc/1/fd/1")
+        agent.start(journal_directory=FILES)
+        wait_until(lambda: any("aaaa" in record["message"] for _, record in device.log_arrivals), "the line arrives")
+        long = [record["message"] for _, record in device.log_arrivals if "aaaa" in record["message"]]
+        self.assertEqual([len(message) for message in long], [10_000])
+
     def test_a_container_that_logs_elsewhere_is_said_once(self):
         release = self.cloud.add_release(self.fleet, {"main": service()})
         agent = self.managed_agent(start=False)
