@@ -92,6 +92,20 @@ while True:
 """
 
 
+# Writes without end until its input ends.
+STEADY_WRITER = """
+import select, socket, sys
+journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+journal.connect(sys.argv[1])
+number = 0
+while True:
+    journal.send(f"SYSLOG_IDENTIFIER={sys.argv[2]}\\nPRIORITY=6\\nMESSAGE=message {number}\\n".encode())
+    number += 1
+    if number % 5 == 0 and select.select([sys.stdin], [], [], 0.01)[0]:
+        break
+"""
+
+
 class JournalStream(DeviceTest):
     def setUp(self):
         super().setUp()
@@ -256,24 +270,36 @@ class JournalStream(DeviceTest):
 
     def test_rotation_and_vacuuming_lose_nothing_and_leave_no_deleted_file_open(self):
         agent = self.agent()
-        _, response = self.follow(agent)
-        self.follow(agent)  # A client that never reads.
+        connection, response = self.follow(agent)
+        # A client that takes a byte and no more, of more than its socket holds.
+        stalled = f"{self.identifier}-stalled"
+        for _ in range(400):
+            send(stalled, "s" * 30_000)
+        wait_until(lambda: count(stalled) == 400, "the entries for the client that stalls")
+        _, other = self.follow(agent, containerId=stalled, count=400)
+        other.read(1)
         with open(os.path.join(required("SUPERVISOR_TEST_DIRECTORY"), "journald/journald.pid"), encoding="utf-8") as file:
             journald = int(file.read())
-        descriptors = None
-        for number in range(20 * ROTATIONS):
-            send(self.identifier, f"message {number}")
-            if number % 20 == 19:
-                before = set(glob.glob(f"{FILES}/*/*.journal"))
-                self.assertEqual(response_lines(response, 20), [f"message {n}" for n in range(number - 19, number + 1)])
-                os.kill(journald, signal.SIGUSR2)
-                wait_until(lambda before=before: set(glob.glob(f"{FILES}/*/*.journal")) - before, "a new file")
-                run(["journalctl", "--directory", FILES, "--vacuum-files=2"])
-                descriptors = descriptors or len(os.listdir(f"/proc/{agent.process.pid}/fd"))
-        wait_until(lambda: not [name for name in journal_descriptors(agent) if "(deleted)" in name],
-                   "no deleted file is open")
-        # Two streams with an inotify descriptor each; files are mapped and closed, or few.
-        self.assertLess(len(os.listdir(f"/proc/{agent.process.pid}/fd")), descriptors + 10)
+        writer = subprocess.Popen([sys.executable, "-c", STEADY_WRITER, SOCKET, self.identifier], stdin=subprocess.PIPE)
+        self.addCleanup(writer.wait, 30)
+        self.addCleanup(writer.kill)
+        number, descriptors = 0, []
+        for _ in range(ROTATIONS):
+            before = set(glob.glob(f"{FILES}/*/*.journal"))
+            os.kill(journald, signal.SIGUSR2)
+            # Everything that is written meanwhile comes, each once and in its order.
+            wanted = number + 100
+            while number < wanted or not set(glob.glob(f"{FILES}/*/*.journal")) - before:
+                self.assertEqual(response.readline(), b"message %d\n" % number)
+                number += 1
+            run(["journalctl", "--directory", FILES, "--vacuum-files=3"])
+            wait_until(lambda: not [name for name in journal_descriptors(agent) if "(deleted)" in name],
+                       "no deleted file is open", seconds=20)
+            self.assertIsNone(writer.poll())
+            descriptors.append(len(os.listdir(f"/proc/{agent.process.pid}/fd")))
+        self.assertLess(descriptors[-1], descriptors[0] + 10)
+        self.assertNotIn("was cut off or damaged", agent.log)
+        connection.close()
 
     def test_files_that_are_cut_off_or_damaged_do_not_end_the_agent(self):
         for number in range(400):
