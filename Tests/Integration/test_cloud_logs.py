@@ -8,10 +8,13 @@ import re
 import socket
 import sqlite3
 import subprocess
+import sys
 
 from cloud import CloudTest, service
 from engine_gate import EngineGate
 from harness import IMAGE, run, wait_until
+
+from test_journal_stream import ENGINE, SOCKET
 
 import server
 
@@ -155,28 +158,33 @@ class ContainerLines(LineTest):
         self.assertEqual({record["serviceId"] for record in self.arrived(device, "second")}, {number})
 
     def test_the_first_part_of_a_line_is_not_lost_with_the_agent(self):
-        agent, device, container = self.start(tty=False)  # Of a terminal both streams are one.
+        agent, device, container = self.start()
         self.write(container, "first", 5)
         self.wait_for_all(device, "first", 5)
         self.wait_for_stored(agent, container)
         before = self.stored_cursor(agent)
+        engine = subprocess.Popen([sys.executable, "-c", ENGINE, SOCKET], stdin=subprocess.PIPE, text=True)
+        self.addCleanup(engine.wait, 30)
+        self.addCleanup(engine.stdin.close)
 
-        def put(script):
-            made = self.engine.request("POST", f"/containers/{container['Id']}/exec", {"Cmd": ["sh", "-c", script]})
-            self.engine.request("POST", f"/exec/{made.json['Id']}/start", {"Detach": True})
+        def put(message, **more):
+            entry = {"CONTAINER_ID_FULL": container["Id"], "PRIORITY": "6", "MESSAGE": message, **more}
+            engine.stdin.write(json.dumps(entry) + "\n")
+            engine.stdin.flush()
 
-        # The engine writes 16 KiB of the line, and waits for its end with the rest.
-        put("head -c 17000 /dev/zero | tr '\\0' a > /proc/1/fd/1")
-        wait_until(lambda: any(line.startswith("aaaa") for line in self.journal(container)), "the first part")
-        self.write(container, "other", 1, stream=2)
+        part = {"CONTAINER_PARTIAL_MESSAGE": "true", "CONTAINER_PARTIAL_ID": "p1"}
+        put("middle-1")
+        self.wait_for_all(device, "middle", 1)
+        put("the beginning ", CONTAINER_PARTIAL_LAST="false", **part)
+        put("other-1")
         self.wait_for_all(device, "other", 1)
         wait_until(lambda: self.stored_cursor(agent) != before, "a place in the journal is stored")
         agent.kill()
-        put("echo end > /proc/1/fd/1")
+        put("and the end", CONTAINER_PARTIAL_LAST="true", **part)
         agent.start(journal_directory=FILES)
-        wait_until(lambda: any("aaaa" in record["message"] for _, record in device.log_arrivals), "the line arrives")
-        long = [record["message"] for _, record in device.log_arrivals if "aaaa" in record["message"]]
-        self.assertEqual([len(message) for message in long], [10_000])
+        wait_until(lambda: any("the end" in record["message"] for _, record in device.log_arrivals), "the line arrives")
+        self.assertEqual([record["message"] for _, record in device.log_arrivals if "the end" in record["message"]],
+                         ["the beginning and the end"])
 
     def test_a_container_that_logs_elsewhere_is_said_once(self):
         release = self.cloud.add_release(self.fleet, {"main": service()})
