@@ -19,7 +19,7 @@ public final class DeviceAPI {
   let everyone = Caller.unrestricted()
   let metrics: RequestMetrics
   lazy var events = EventFeed(engine)
-  let journalStreams = JournalStreamCount()
+  let journalStreams = StreamPlaces(limit: journalStreamLimit)
   let localLogs: LocalLogs
   /// The server's numbers, for `GET /v2/metrics`.
   public var serverCounters: () -> Server.Counters = { Server.Counters() }

@@ -46,13 +46,16 @@ struct JournalRequest {
     }
     try setPriority(body)
     query.cursor = try Self.filled(body, "cursor")
+    if query.cursor != nil, query.since != nil {
+      throw Refusal(message: "cursor and since cannot be given together: both say where to begin")
+    }
     query.grep = try Self.filled(body, "grep")
     query.service = try Self.filled(body, "service")
   }
 
   private mutating func setFormat(_ body: JSON, _ accept: String?) throws(Refusal) {
     guard let name = try Self.text(body, "format") else {
-      guard let accept, accept.lowercased().contains(OutputFormat.eventStreamType) else { return }
+      guard let accept, Self.wantsEvents(accept) else { return }
       query.format = .jsonSSE
       contentType = OutputFormat.eventStreamType
       return
@@ -62,6 +65,16 @@ struct JournalRequest {
       throw Refusal(message: "format is '\(name)', not one of \(names)")
     }
     query.format = format
+  }
+
+  /// Whether the type is named with a quality above 0 (RFC 9110, 12.5.1).
+  private static func wantsEvents(_ accept: String) -> Bool {
+    accept.lowercased().split(separator: ",").contains { range in
+      let parts = range.split(separator: ";").map { $0.filter { $0 != " " && $0 != "\t" } }
+      guard parts.first == OutputFormat.eventStreamType else { return false }
+      let quality = parts.dropFirst().first { $0.hasPrefix("q=") }?.dropFirst(2)
+      return quality.map { (Double($0) ?? 1) > 0 } ?? true
+    }
   }
 
   private mutating func setPriority(_ body: JSON) throws(Refusal) {

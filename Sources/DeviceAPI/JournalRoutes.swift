@@ -13,10 +13,13 @@ extension DeviceAPI {
     [
       APIRoute(.post, "/v2/journal-logs", .any) { [unowned self] request in journalLogs(request) },
       APIRoute(.get, "/v2/local/logs", .any) { [unowned self] request in
-        guard localLogs.listenerCount < LocalLogs.listenerLimit else {
+        guard let place = localLogs.places.take() else {
           return failed("Too many clients listen to logs", request)
         }
-        return .stream { [localLogs] writer in await localLogs.stream(to: writer) }
+        return .stream { [localLogs] writer in
+          await localLogs.stream(to: writer)
+          place.giveBack()
+        }
       },
     ]
   }
@@ -31,7 +34,7 @@ extension DeviceAPI {
     } catch {
       return .failure(error.message, status: 400)
     }
-    guard journalStreams.count < Self.journalStreamLimit else {
+    guard let place = journalStreams.take() else {
       return failed("Too many journal streams: \(Self.journalStreamLimit) are open", request)
     }
     let stream: JournalStream
@@ -43,11 +46,15 @@ extension DeviceAPI {
       }
       return failed("Cannot read the journal: \(error.description)", request)
     }
-    return .stream(contentType: wanted.contentType) { [unowned self] writer in
-      journalStreams.count += 1
+    stream.onLoss = { [logger] lost, pages in
+      logger.warning(
+        "A file of the journal was cut off or damaged: \(pages) pages lost, a stream misses entries in \(lost) places"
+      )
+    }
+    let headers = wanted.contentType == nil ? [] : [("Cache-Control", "no-store")]
+    return .stream(contentType: wanted.contentType, headers: headers) { writer in
       await Self.copy(stream, to: writer)
-      journalStreams.count -= 1
-      if stream.lost > 0 { logger.warning("\(stream.lost) entries of the journal could not be read") }
+      place.giveBack()
     }
   }
 
@@ -57,9 +64,4 @@ extension DeviceAPI {
       while let piece = await stream.next() { try await writer.write(piece) }
     } catch {}
   }
-}
-
-/// How many streams of the journal are open.
-final class JournalStreamCount {
-  var count = 0
 }

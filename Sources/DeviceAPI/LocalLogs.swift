@@ -37,6 +37,10 @@ final class LocalLogs {
   private var follower: LogFollower?
   private var task: Task<Void, Never>?
   private var isDriverReported = false
+  private lazy var drivers = client.map { client in
+    LogDriverCheck(client, logger: logger) { [unowned self] in publish($0, isError: true) }
+  }
+  let places = StreamPlaces(limit: listenerLimit)
   /// Lines for all listeners together.
   private(set) var counters = LogCounters()
 
@@ -50,8 +54,6 @@ final class LocalLogs {
     self.source = source
     self.isActive = isActive
   }
-
-  var listenerCount: Int { listeners.count }
 
   // MARK: Listeners
 
@@ -106,12 +108,16 @@ final class LocalLogs {
   // MARK: Records
 
   /// What the agent itself has to say.
-  func publish(_ text: String, isError: Bool) {
+  ///
+  /// - Returns: false when nobody is there to see it.
+  @discardableResult
+  func publish(_ text: String, isError: Bool) -> Bool {
     publish([LogRecord(.agent, message: text, timestamp: Self.now, isError: isError)])
   }
 
-  private func publish(_ records: [LogRecord]) {
-    guard !listeners.isEmpty, isActive() else { return }
+  @discardableResult
+  private func publish(_ records: [LogRecord]) -> Bool {
+    guard !listeners.isEmpty, isActive() else { return false }
     for record in records {
       let line = Self.line(record)
       for listener in listeners {
@@ -125,6 +131,7 @@ final class LocalLogs {
       }
     }
     for listener in listeners { listener.waiter.take()?.resume() }
+    return true
   }
 
   private static var now: Int { Int(clamping: RealTime.microseconds / 1000) }
@@ -159,11 +166,18 @@ final class LocalLogs {
         let follower = try LogFollower(source(), from: start)
         self.follower = follower
         noteContainers()
+        var (lost, pages): (Int, UInt64) = (0, 0)
         while let batch = await follower.next() {
           if let cursor = batch.cursor { start = .cursor(cursor, otherwise: RealTime.microseconds) }
           publish(batch.records)
+          guard batch.lost > lost || batch.lostPages > pages else { continue }
+          logger.warning(
+            "A file of the journal was cut off or damaged: \(batch.lostPages - pages) pages lost, the log stream misses entries in \(batch.lost - lost) places"
+          )
+          (lost, pages) = (batch.lost, batch.lostPages)
         }
-        return
+        if Task.isCancelled { return }
+        follower.close()
       } catch {
         if !isReported { logger.warning("Cannot read the journal for the log stream: \(error.description)") }
         isReported = true
@@ -174,7 +188,10 @@ final class LocalLogs {
 
   /// To be called when the containers may have changed.
   func noteContainers() {
-    follower?.containers = engine.loggedContainers
+    guard let follower else { return }
+    let containers = engine.loggedContainers
+    follower.containers = containers
+    drivers?.look(at: containers)
   }
 
   /// Lines of containers that log elsewhere cannot be had; that is said once.
@@ -184,10 +201,9 @@ final class LocalLogs {
     do throws(EngineError) { information = try await client.info() } catch { return }
     guard case .string(let driver) = information["LoggingDriver"], driver != "journald" else { return }
     guard !isDriverReported else { return }
-    isDriverReported = true
     let text =
       "The engine logs to '\(driver)' and not to journald: lines of services are missing in the log stream"
-    logger.warning("\(text)")
-    publish(text, isError: true)
+    isDriverReported = publish(text, isError: true)
+    if isDriverReported { logger.warning("\(text)") }
   }
 }

@@ -218,6 +218,18 @@ struct EntryWriter: ~Copyable {
 struct Boot: Equatable {
   var id = sd_id128_t()
 
+  /// Of this system, as 32 hexadecimal digits.
+  static var current: String? {
+    var boot = Boot()
+    return sd_id128_get_boot(&boot.id) >= 0 ? boot.text : nil
+  }
+
+  var text: String {
+    var out = ByteBuffer(capacity: 32)
+    write(to: &out)
+    return String(decoding: out.array(), as: UTF8.self)
+  }
+
   func write(to out: inout ByteBuffer) {
     withUnsafeBytes(of: id) {
       guard let bytes = $0.baseAddress else { return }

@@ -1,5 +1,6 @@
 import CSystemd
 import EventLoop
+import Glibc
 
 /// The one owner of an `sd_journal`, which closes it in the end. A plain class of its own, because
 /// the optimiser of the 6.3 toolchain refuses isolated deinits across modules.
@@ -17,8 +18,9 @@ nonisolated final class JournalHandle {
 ///  - The descriptor for changes is asked for right after opening, and what it says is processed at
 ///    every wake-up, whether anybody reads or not: libsystemd lets go of deleted files only then, and
 ///    misses files that come and go in between.
-///  - An error while moving is never tried again in place. The reader seeks behind the last entry that
-///    it could read, and counts what it skipped.
+///  - An error while moving is never tried again in place. libsystemd lets go of a file that it cannot
+///    read on and tells nobody; what the open files occupy then shrinks without a change of the directory.
+///    The reader counts that, opens the journal anew and seeks behind the last entry that it could read.
 ///  - Every call that touches a mapping stands between `enter` and `leave`: a file may be truncated
 ///    under our eyes, and the page that is missing then reads as zeros instead of ending the process.
 public final class JournalReader {
@@ -36,13 +38,32 @@ public final class JournalReader {
   /// A stream that cannot get past damage gives up after this many tries without an entry between them.
   private static let failuresInARow = 64
 
-  private let handle: JournalHandle
+  private let source: Source
+  private var handle: JournalHandle
+  private var filters: [JournalFilter] = []
   /// Called from the loop when entries or files may have come or gone.
   public var onChange: (() -> Void)?
   /// Entries, or stretches of entries, that could not be read.
   public private(set) var lost = 0
+  /// Pages of files that were cut off while they were read.
+  public private(set) var lostPages: UInt64 = 0
   private var failures = 0
   private var lastRealtime: UInt64 = 0
+  /// The latest time that an entry had.
+  private var latest: UInt64 = 0
+  private var depth = 0
+  private var pagesBefore: UInt64 = 0
+  /// What the open files occupy, and the time of their newest entry.
+  private var usage: UInt64 = 0
+  private var newest: UInt64 = 0
+  /// The handle has let go of a file that is damaged, and entries behind the damage may be had.
+  private var hasDamage = false
+  private var isSkipping = false
+  private var isShort = false
+  /// Microseconds behind the last entry at which the other side of the damage is looked for next.
+  private var distance: UInt64 = 1
+  /// There is no other side.
+  private var isExhausted = false
   private var watch: EventLoop.Watch?
   private var timer: LoopTimer?
 
@@ -53,6 +74,13 @@ public final class JournalReader {
   /// - Throws: `ENOENT` and the like when there is no such directory or file.
   public init(_ source: Source) throws(JournalError) {
     _ = csystemd_journal_guard()
+    self.source = source
+    handle = try Self.open(source)
+    try beginWatching()
+    (usage, newest) = Self.state(of: journal)
+  }
+
+  private static func open(_ source: Source) throws(JournalError) -> JournalHandle {
     csystemd_journal_enter()
     defer { csystemd_journal_leave() }
     var journal: OpaquePointer?
@@ -69,9 +97,9 @@ public final class JournalReader {
     }
     try JournalError.check(result, "open the journal")
     guard let journal else { throw JournalError(code: EIO, what: "open the journal") }
-    handle = JournalHandle(journal)
+    let handle = JournalHandle(journal)
     sd_journal_set_data_threshold(journal, 0)
-    try beginWatching()
+    return handle
   }
 
   /// Stops watching. The handle itself goes with the reader.
@@ -87,12 +115,19 @@ public final class JournalReader {
 
   private func beginWatching() throws(JournalError) {
     let descriptor = try JournalError.check(sd_journal_get_fd(journal), "watch the journal")
+    let events = sd_journal_get_events(journal)
     do throws(SystemError) {
-      watch = try EventLoop.shared.watch(descriptor, .read) { [weak self] _ in self?.process() }
+      watch = try EventLoop.shared.watch(descriptor, Self.interest(events)) { [weak self] _ in self?.process()
+      }
     } catch {
       throw JournalError(code: error.code, what: "watch the journal")
     }
     scheduleTimeout()
+  }
+
+  /// poll(2) events as the loop names them.
+  private static func interest(_ events: Int32) -> EventLoop.Interest {
+    events > 0 && events & POLLIN == 0 && events & POLLOUT != 0 ? .write : .read
   }
 
   /// On some file systems nothing tells of changes; libsystemd then asks to be called now and then.
@@ -108,41 +143,163 @@ public final class JournalReader {
   }
 
   private func process() {
-    csystemd_journal_enter()
+    enter()
     let result = sd_journal_process(journal)
-    csystemd_journal_leave()
+    leave()
+    noteDamage()
     scheduleTimeout()
     if result != Int32(SD_JOURNAL_NOP) { onChange?() }
   }
 
-  // MARK: Filters
+  // MARK: Damage
 
-  public func add(_ filter: JournalFilter) throws(JournalError) { try filter.apply(to: journal) }
+  /// Every access to the files stands between this and `leave`. Can be nested.
+  func enter() {
+    csystemd_journal_enter()
+    if depth == 0 { pagesBefore = csystemd_journal_lost_pages() }
+    depth += 1
+  }
 
-  /// The different values of a field in the whole journal.
-  public func values(of field: String) -> [String] {
+  func leave() {
+    csystemd_journal_leave()
+    depth -= 1
+    guard depth == 0, csystemd_journal_lost_pages() != pagesBefore else { return }
+    lostPages += csystemd_journal_lost_pages() - pagesBefore
+  }
+
+  private static func state(of journal: OpaquePointer) -> (usage: UInt64, newest: UInt64) {
     csystemd_journal_enter()
     defer { csystemd_journal_leave() }
+    var (usage, oldest, newest): (UInt64, UInt64, UInt64) = (0, 0, 0)
+    sd_journal_get_usage(journal, &usage)
+    sd_journal_get_cutoff_realtime_usec(journal, &oldest, &newest)
+    return (usage, newest)
+  }
+
+  /// Looks whether a file has left the handle that is still there, or the newest entries have.
+  ///
+  /// Files shrink also when they are archived or deleted: only a second handle tells.
+  private func noteDamage() {
+    let now = Self.state(of: journal)
+    defer { (usage, newest) = now }
+    guard !isExhausted, now.usage < usage, now.newest < newest || lacksFiles() else { return }
+    if !isSkipping { lost += 1 }
+    hasDamage = true
+  }
+
+  private func lacksFiles() -> Bool {
+    for _ in 0..<2 {
+      do throws(JournalError) {
+        let other = try Self.open(source)
+        if Self.state(of: journal).usage >= Self.state(of: other.pointer).usage { return false }
+      } catch {
+        return false
+      }
+    }
+    return true
+  }
+
+  /// To be called at the end of what can be read. When a file was found to be damaged, the journal is opened
+  /// anew and stands behind the last entry, further from it with each failure.
+  ///
+  /// - Returns: true when there may be more to read.
+  func skipsDamage() -> Bool {
+    noteDamage()
+    guard hasDamage, lastRealtime > 0 else { return false }
+    hasDamage = false
+    isSkipping = true
+    var place = lastRealtime + distance
+    distance *= 2
+    if place > Self.now {
+      isExhausted = true
+      place = lastRealtime + 1
+    }
+    do throws(JournalError) {
+      let other = try Self.open(source)
+      watch?.cancel()
+      handle = other
+      try beginWatching()
+      for filter in filters { try filter.apply(to: journal) }
+    } catch {
+      return false
+    }
+    (usage, newest) = Self.state(of: journal)
+    sd_journal_seek_realtime_usec(journal, place)
+    return true
+  }
+
+  private static var now: UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_REALTIME, &time)
+    return UInt64(time.tv_sec) * 1_000_000 + UInt64(time.tv_nsec / 1000)
+  }
+
+  /// To be called when all that there is was read, to the end: where the index of a file is broken off, libsystemd
+  /// says that there is no more. What the files say of their newest entry is compared with what came.
+  func noteEndOfAll() {
+    guard latest > 0, newest > latest, !isShort else { return }
+    isShort = true
+    lost += 1
+  }
+
+  /// Nothing can be read any more: too many failures without an entry between them.
+  public var hasGivenUp: Bool { failures >= Self.failuresInARow }
+
+  // MARK: Filters
+
+  public func add(_ filter: JournalFilter) throws(JournalError) {
+    try filter.apply(to: journal)
+    filters.append(filter)
+  }
+
+  /// The boot that a follower of files shows (`journalctl --follow`): this system's, and where the files are
+  /// no running system's that of the newest entry. To be asked for before filters are added.
+  func followedBoot() -> String? {
+    let current = Boot.current
+    if case .system = source { return current }
+    enter()
+    defer { leave() }
+    defer { sd_journal_flush_matches(journal) }
+    if case .hostRoot = source, let current {
+      let match = "_BOOT_ID=\(current)"
+      sd_journal_add_match(journal, match, match.utf8.count)
+      sd_journal_seek_tail(journal)
+      if sd_journal_previous(journal) > 0 { return current }
+      sd_journal_flush_matches(journal)
+    }
+    sd_journal_seek_tail(journal)
+    guard sd_journal_previous(journal) > 0, let last = boot else { return current }
+    return last.text
+  }
+
+  /// The different values of a field in the whole journal.
+  public func values(of field: String) -> [[UInt8]] {
+    enter()
+    defer { leave() }
     guard sd_journal_query_unique(journal, field) >= 0 else { return [] }
-    var values: [String] = []
+    var values: [[UInt8]] = []
     var data: UnsafeRawPointer?
     var length = 0
     let prefix = field.utf8.count + 1
     sd_journal_restart_unique(journal)
     while sd_journal_enumerate_unique(journal, &data, &length) > 0 {
       guard let start = data, length >= prefix else { continue }
-      values.append(
-        String(decoding: UnsafeRawBufferPointer(start: start + prefix, count: length - prefix), as: UTF8.self)
-      )
+      values.append(Array(UnsafeRawBufferPointer(start: start + prefix, count: length - prefix)))
     }
     return values
   }
 
   // MARK: Seeking
 
-  public func seekHead() { sd_journal_seek_head(journal) }
+  public func seekHead() {
+    sd_journal_seek_head(journal)
+    lastRealtime = 0
+  }
 
-  public func seekTail() { sd_journal_seek_tail(journal) }
+  public func seekTail() {
+    sd_journal_seek_tail(journal)
+    lastRealtime = Self.now
+  }
 
   /// - Parameter microseconds: since the epoch.
   public func seek(realtime microseconds: UInt64) {
@@ -153,17 +310,21 @@ public final class JournalReader {
   /// - Throws: `EINVAL` when the text is no cursor.
   public func seek(cursor: String) throws(JournalError) {
     try JournalError.check(sd_journal_seek_cursor(journal, cursor), "seek to the cursor")
+    let time = cursor.split(separator: ";").first { $0.hasPrefix("t=") }
+    lastRealtime = time.flatMap { UInt64($0.dropFirst(2), radix: 16) } ?? 0
   }
 
   /// Whether the current entry is the cursor's.
   public func isAt(cursor: String) -> Bool {
-    csystemd_journal_enter()
-    defer { csystemd_journal_leave() }
+    enter()
+    defer { leave() }
     return sd_journal_test_cursor(journal, cursor) > 0
   }
 
   /// The current entry's cursor.
   public var cursor: String? {
+    enter()
+    defer { leave() }
     var text: UnsafeMutablePointer<CChar>?
     guard sd_journal_get_cursor(journal, &text) >= 0, let text else { return nil }
     defer { free(text) }
@@ -172,11 +333,15 @@ public final class JournalReader {
 
   /// When journald took the current entry, in microseconds since the epoch.
   public var realtime: UInt64? {
+    enter()
+    defer { leave() }
     var time: UInt64 = 0
     return sd_journal_get_realtime_usec(journal, &time) >= 0 ? time : nil
   }
 
   var boot: Boot? {
+    enter()
+    defer { leave() }
     var boot = Boot()
     return sd_journal_get_monotonic_usec(journal, nil, &boot.id) >= 0 ? boot : nil
   }
@@ -185,14 +350,15 @@ public final class JournalReader {
 
   /// - Returns: false at the end.
   public func next() -> Bool {
-    csystemd_journal_enter()
-    defer { csystemd_journal_leave() }
+    enter()
+    defer { leave() }
     while true {
       let result = sd_journal_next(journal)
       if result > 0 {
-        var time: UInt64 = 0
-        if sd_journal_get_realtime_usec(journal, &time) >= 0 { lastRealtime = time }
+        noteTime()
         failures = 0
+        isSkipping = false
+        distance = 1
         return true
       }
       guard result < 0 else { return false }
@@ -203,13 +369,43 @@ public final class JournalReader {
     }
   }
 
-  /// - Returns: how many entries it went back, less than `count` at the beginning.
-  public func previous(_ count: Int) -> Int {
-    csystemd_journal_enter()
-    defer { csystemd_journal_leave() }
+  private func noteTime() {
+    var time: UInt64 = 0
+    guard sd_journal_get_realtime_usec(journal, &time) >= 0 else { return }
+    lastRealtime = time
+    latest = max(latest, time)
+  }
+
+  /// - Returns: how many entries it went back, less than `count` at the beginning; nil when it failed, and the
+  ///   next step is to the entry that was reached before.
+  public func previous(_ count: Int) -> Int? {
+    enter()
+    defer { leave() }
     let result = sd_journal_previous_skip(journal, UInt64(count))
-    if result < 0 { lost += 1 }
-    return max(Int(result), 0)
+    if result < 0 {
+      lost += 1
+      sd_journal_seek_realtime_usec(journal, lastRealtime)
+      return nil
+    }
+    if result > 0 { noteTime() }
+    return Int(result)
+  }
+
+  /// The cursor of the entry before the current one, which stays the current one.
+  func cursorBefore() -> String? {
+    enter()
+    defer { leave() }
+    guard let here = cursor else { return nil }
+    var before: String?
+    if sd_journal_previous(journal) > 0 {
+      before = cursor
+      _ = sd_journal_next(journal)
+    }
+    if sd_journal_test_cursor(journal, here) <= 0 {
+      sd_journal_seek_cursor(journal, here)
+      _ = sd_journal_next(journal)
+    }
+    return before
   }
 
   /// The current entry could not be read.
@@ -219,8 +415,8 @@ public final class JournalReader {
 
   /// The first value of a field as bytes, valid inside of `body` only; nil when there is none.
   func withValue<Result>(_ field: String, _ body: (UnsafeBufferPointer<UInt8>) -> Result) -> Result? {
-    csystemd_journal_enter()
-    defer { csystemd_journal_leave() }
+    enter()
+    defer { leave() }
     var data: UnsafeRawPointer?
     var length = 0
     guard sd_journal_get_data(journal, field, &data, &length) >= 0, let data else { return nil }

@@ -44,12 +44,16 @@ public final class JournalStream {
   private var timer: LoopTimer?
   private var lastEntry: MonotonicTime?
 
-  /// Entries that could not be read so far.
+  /// Entries, or stretches of entries, that could not be read so far.
   public var lost: Int { reader.lost }
+  /// Called when more was lost: stretches or entries, and pages of files that were cut off.
+  public var onLoss: ((_ lost: Int, _ pages: UInt64) -> Void)?
+  private var told: (lost: Int, pages: UInt64) = (0, 0)
 
   /// - Throws: when the journal cannot be opened, or the cursor is none.
   public init(_ source: JournalReader.Source, _ query: JournalQuery) throws(JournalError) {
     self.query = query
+    LocalZone.refresh()
     reader = try JournalReader(source)
     writer = EntryWriter(format: query.format, showsAll: query.showsAll)
     test = EntryTest(query)
@@ -61,8 +65,9 @@ public final class JournalStream {
         let units = UnitName.fields.flatMap { reader.values(of: $0) }
         let matching = Set(units.filter { unit in query.unitGlobs.contains { UnitName.matches($0, unit) } })
         if matching.isEmpty { phase = .ended }
-        filter.require(units: matching.sorted())
+        filter.require(units: matching.sorted { $0.lexicographicallyPrecedes($1) })
       }
+      if query.follows, query.cursor == nil, let boot = reader.followedBoot() { filter.require(boot: boot) }
       try reader.add(filter)
       if let cursor = query.cursor { try reader.seek(cursor: cursor) }
     } catch {
@@ -87,6 +92,7 @@ public final class JournalStream {
       await JournalTurns.shared.next()
       isChanged = false
       let isAtEnd = fill()
+      tellOfLoss()
       if writer.out.count >= Self.pieceBytes || isAtEnd && writer.out.count > 0 {
         let piece = writer.out.array()
         writer.out.removeAll(keeping: EntryWriter.bufferBytes)
@@ -96,6 +102,12 @@ public final class JournalStream {
       if Task.isCancelled { return nil }
       if isAtEnd, !isChanged { await change() }
     }
+  }
+
+  private func tellOfLoss() {
+    guard reader.lost > told.lost || reader.lostPages > told.pages else { return }
+    onLoss?(reader.lost - told.lost, reader.lostPages - told.pages)
+    told = (reader.lost, reader.lostPages)
   }
 
   // MARK: Waiting
@@ -133,20 +145,30 @@ public final class JournalStream {
   ///
   /// - Returns: true when there is nothing more to read for now.
   private func fill() -> Bool {
-    csystemd_journal_enter()
-    defer { csystemd_journal_leave() }
+    reader.enter()
+    defer { reader.leave() }
     if case .seeking = phase { seek() }
     if case .counting = phase, !countBack() { return false }
     guard case .reading = phase else { return true }
     for _ in 0..<Self.entriesPerTurn {
       if writer.out.count >= Self.pieceBytes { return false }
       if let limit, shown >= limit, !(query.follows && isWaited) { return atEnd() }
-      guard hasCurrent || reader.next() else { return atEnd() }
+      guard hasCurrent || reader.next() else {
+        if reader.skipsDamage() { return false }
+        if isWhole { reader.noteEndOfAll() }
+        return reader.hasGivenUp ? end() : atEnd()
+      }
       hasCurrent = false
       if let until = query.until, let time = reader.realtime, time > until { return end() }
       show()
     }
     return false
+  }
+
+  /// Every entry of the journal is looked at.
+  private var isWhole: Bool {
+    !query.follows && query.filter.groups.isEmpty && query.unitGlobs.isEmpty && query.count == nil
+      && query.cursor == nil && query.since == nil
   }
 
   private func show() {
@@ -194,7 +216,11 @@ public final class JournalStream {
     var budget = Self.entriesPerTurn
     while left > 0, budget > 0 {
       let step = test == nil ? min(left, budget) : 1
-      let moved = reader.previous(step)
+      guard let moved = reader.previous(step) else {
+        hasCurrent = false
+        phase = .reading
+        return true
+      }
       if moved > 0 { hasCurrent = true }
       budget -= step
       if test == nil || test?.accepts(reader) == true { left -= moved }

@@ -25,10 +25,13 @@ public final class LogFollower {
 
   public nonisolated struct Batch: Sendable {
     public var records: [LogRecord]
-    /// Of the last entry that was looked at.
+    /// Of the last entry that was looked at, or of the one before the oldest entry that is kept: a part of a
+    /// line, or a line of a container that is not known. nil while there is none.
     public var cursor: String?
-    /// Entries that could not be read, since the start.
+    /// Entries, or stretches of entries, that could not be read, since the start.
     public var lost: Int
+    /// Pages of files that were cut off, since the start.
+    public var lostPages: UInt64
   }
 
   /// Units of the engine, and names of its process where it is no unit.
@@ -51,6 +54,7 @@ public final class LogFollower {
     let timestamp: Int
     let isError: Bool
     let arrived: MonotonicTime
+    let place: PartialLines.Place
   }
 
   private let reader: JournalReader
@@ -61,6 +65,8 @@ public final class LogFollower {
   private var isChanged = false
   private var isClosed = false
   private var hasCurrent = false
+  /// Number of the current entry.
+  private var order: UInt64 = 0
   private var turn = MonotonicTime(nanoseconds: 0)
 
   /// Containers by full id. Others' lines are dropped, after a while.
@@ -76,8 +82,8 @@ public final class LogFollower {
     do throws(JournalError) {
       var filter = JournalFilter()
       filter.groups = [
-        (Self.engineUnits + Self.hostUnits).map { ["_SYSTEMD_UNIT=\($0)"] }
-          + Self.engineCommands.map { ["_COMM=\($0)"] }
+        (Self.engineUnits + Self.hostUnits).map { [JournalFilter.Match("_SYSTEMD_UNIT", $0.utf8)] }
+          + Self.engineCommands.map { [JournalFilter.Match("_COMM", $0.utf8)] }
       ]
       try reader.add(filter)
     } catch {
@@ -99,7 +105,7 @@ public final class LogFollower {
     case .now:
       reader.seekTail()
       // Only a step makes the end a place in the journal; the entry there is an old one.
-      if reader.previous(1) == 0 { reader.seekHead() }
+      if (reader.previous(1) ?? 0) == 0 { reader.seekHead() }
     case .time(let time): reader.seek(realtime: time)
     case .cursor(let cursor, let time):
       do throws(JournalError) { try reader.seek(cursor: cursor) } catch {
@@ -122,10 +128,23 @@ public final class LogFollower {
       late = []
       let isAtEnd = read(into: &records)
       dropOld()
-      if !records.isEmpty { return Batch(records: records, cursor: reader.cursor, lost: reader.lost) }
+      if !records.isEmpty {
+        return Batch(records: records, cursor: position, lost: reader.lost, lostPages: reader.lostPages)
+      }
+      if reader.hasGivenUp { return nil }
       if isAtEnd, !isChanged, late.isEmpty { await change() }
     }
     return nil
+  }
+
+  /// Behind which another follower misses nothing.
+  private var position: String? {
+    let line = unknown.min { $0.place.order < $1.place.order }?.place
+    let part = partials.oldest(at: .read(), within: Self.patience)
+    guard let kept = [line, part].compactMap(\.self).min(by: { $0.order < $1.order }) else {
+      return reader.cursor
+    }
+    return kept.before
   }
 
   private func otherTurn() async {
@@ -154,11 +173,12 @@ public final class LogFollower {
 
   /// - Returns: true at the end of the journal.
   private func read(into records: inout [LogRecord]) -> Bool {
-    csystemd_journal_enter()
-    defer { csystemd_journal_leave() }
+    reader.enter()
+    defer { reader.leave() }
     for _ in 0..<Self.entriesPerTurn {
-      guard hasCurrent || reader.next() else { return true }
+      guard hasCurrent || reader.next() else { return !reader.skipsDamage() }
       hasCurrent = false
+      order += 1
       if let record = record() { records.append(record) }
     }
     return false
@@ -177,11 +197,13 @@ public final class LogFollower {
     if let known = containers[container], known.level == .none || known.level == .errors && !isError {
       return nil
     }
-    guard let message = wholeLine(container) else { return nil }
+    guard let (message, first) = wholeLine(container) else { return nil }
     guard let known = containers[container] else {
+      let place = first ?? PartialLines.Place(before: reader.cursorBefore(), order: order, time: .read())
       keep(
         Unknown(
-          container: container, message: message, timestamp: timestamp, isError: isError, arrived: .read()))
+          container: container, message: message, timestamp: timestamp, isError: isError, arrived: .read(),
+          place: place))
       return nil
     }
     return LogRecord(
@@ -189,16 +211,20 @@ public final class LogFollower {
       isError: isError)
   }
 
-  /// The message, or with the last part of a long one all of it.
-  private func wholeLine(_ container: String) -> String? {
+  /// The message, or with the last part of a long one all of it and the place of its first part.
+  private func wholeLine(_ container: String) -> (String, PartialLines.Place?)? {
     let part = reader.text("CONTAINER_PARTIAL_ID")
     guard part != nil || reader.text("CONTAINER_PARTIAL_MESSAGE") == "true" else {
-      return reader.withValue("MESSAGE", Self.text)
+      return reader.withValue("MESSAGE", Self.text).map { ($0, nil) }
     }
     let isLast = reader.text("CONTAINER_PARTIAL_LAST") == "true"
     let key = "\(container)/\(part ?? "")"
-    let line = reader.withValue("MESSAGE") { partials.add($0, key: key, isLast: isLast) } ?? nil
-    return line.map { $0.withUnsafeBufferPointer(Self.text) }
+    let place =
+      partials.place(of: key)
+      ?? PartialLines.Place(before: isLast ? nil : reader.cursorBefore(), order: order, time: .read())
+    let line =
+      reader.withValue("MESSAGE") { partials.add($0, key: key, isLast: isLast, place: place) } ?? nil
+    return line.map { ($0.withUnsafeBufferPointer(Self.text), place.order == order ? nil : place) }
   }
 
   /// UTF-8, repaired where it is none, without the carriage return that a terminal puts at the end.

@@ -13,6 +13,7 @@ public enum TimeExpression {
   /// - Returns: microseconds since the epoch; nil when the text is no point in time.
   public static func parse(_ text: String, now: UInt64) -> UInt64? {
     guard !text.utf8.contains(0) else { return nil }
+    LocalZone.refresh()
     if let blank = text.lastIndex(of: " ") {
       let zone = String(text[text.index(after: blank)...])
       if isZone(zone), !endsWithUTC(text) {

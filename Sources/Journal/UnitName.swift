@@ -43,7 +43,11 @@ public nonisolated enum UnitName {
     return .name(isValid(name) ? name : name + ".service")
   }
 
-  static func matches(_ glob: String, _ name: String) -> Bool { csystemd_glob_matches(glob, name) != 0 }
+  /// - Parameter name: bytes of any kind.
+  static func matches(_ glob: String, _ name: [UInt8]) -> Bool {
+    let text = name.map { CChar(bitPattern: $0) } + [0]
+    return csystemd_glob_matches(glob, text) != 0
+  }
 
   private static func type(of name: String) -> String? {
     guard let dot = name.lastIndex(of: ".") else { return nil }

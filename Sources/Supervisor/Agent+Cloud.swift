@@ -35,7 +35,10 @@ extension Agent {
     watchNetwork(for: cloud)
     if let stateEngine {
       let logger = Logger(label: "cloud")
-      let drivers = LogDriverCheck(engine, logger: logger) { [unowned self] in cloudLog($0, isError: true) }
+      let drivers = LogDriverCheck(engine, logger: logger) { [unowned self] in
+        cloudLog($0, isError: true)
+        return true
+      }
       let source = JournalLogSource(
         engine: stateEngine, store: store, logger: logger, drivers: drivers,
         formerEnd: { await OwnContainer.end(engine) }, source: { [unowned self] in journalSource })

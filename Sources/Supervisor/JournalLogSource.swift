@@ -40,6 +40,7 @@ final class JournalLogSource: LogSource {
   private var waiter: CheckedContinuation<Void, Never>?
   /// Entries that the open journal could not give.
   private var lost = 0
+  private var lostPages: UInt64 = 0
 
   static let cursorKey = "logCursor"
   static let containersKey = "logContainers"
@@ -138,14 +139,19 @@ final class JournalLogSource: LogSource {
       }
       if let batch = await follower.next() {
         guard follower === self.follower else { continue }
-        if batch.lost > lost {
+        if batch.lost > lost || batch.lostPages > lostPages {
           logger.warning(
-            "\(batch.lost - lost) entries of the journal could not be read for the cloud's log stream")
-          lost = batch.lost
+            "A file of the journal was cut off or damaged: \(batch.lostPages - lostPages) pages lost, the cloud's log stream misses entries in \(batch.lost - lost) places"
+          )
+          (lost, lostPages) = (batch.lost, batch.lostPages)
         }
+        if let cursor = batch.cursor { start = .cursor(cursor, otherwise: Self.now) }
         return LogBatch(records: batch.records.map(Self.record), position: batch.cursor)
       }
-      if follower === self.follower { close() }
+      guard follower === self.follower else { continue }
+      close()
+      // Nothing of the journal can be read.
+      if !isStopped, !Task.isCancelled { await change(within: Self.retryDelay) }
     }
     return nil
   }
@@ -206,7 +212,7 @@ final class JournalLogSource: LogSource {
     do throws(JournalError) {
       let follower = try LogFollower(source(), from: start)
       self.follower = follower
-      lost = 0
+      (lost, lostPages) = (0, 0)
       follower.containers = containers
       containersChanged()
       isProblemKnown = false

@@ -8,10 +8,13 @@ import re
 import socket
 import sqlite3
 import subprocess
+import sys
 
 from cloud import CloudTest, service
 from engine_gate import EngineGate
 from harness import IMAGE, run, wait_until
+
+from test_journal_stream import ENGINE, SOCKET
 
 import log_sink
 
@@ -153,6 +156,35 @@ class ContainerLines(LineTest):
             [record["message"] for record in self.arrived(device, "second")], [f"second-{i}" for i in range(1, 201)])
         number = int(container["Config"]["Labels"]["io.balena.service-id"])
         self.assertEqual({record["serviceId"] for record in self.arrived(device, "second")}, {number})
+
+    def test_the_first_part_of_a_line_is_not_lost_with_the_agent(self):
+        agent, device, container = self.start()
+        self.write(container, "first", 5)
+        self.wait_for_all(device, "first", 5)
+        self.wait_for_stored(agent, container)
+        before = self.stored_cursor(agent)
+        engine = subprocess.Popen([sys.executable, "-c", ENGINE, SOCKET], stdin=subprocess.PIPE, text=True)
+        self.addCleanup(engine.wait, 30)
+        self.addCleanup(engine.stdin.close)
+
+        def put(message, **more):
+            entry = {"CONTAINER_ID_FULL": container["Id"], "PRIORITY": "6", "MESSAGE": message, **more}
+            engine.stdin.write(json.dumps(entry) + "\n")
+            engine.stdin.flush()
+
+        part = {"CONTAINER_PARTIAL_MESSAGE": "true", "CONTAINER_PARTIAL_ID": "p1"}
+        put("middle-1")
+        self.wait_for_all(device, "middle", 1)
+        put("the beginning ", CONTAINER_PARTIAL_LAST="false", **part)
+        put("other-1")
+        self.wait_for_all(device, "other", 1)
+        wait_until(lambda: self.stored_cursor(agent) != before, "a place in the journal is stored")
+        agent.kill()
+        put("and the end", CONTAINER_PARTIAL_LAST="true", **part)
+        agent.start(journal_directory=FILES)
+        wait_until(lambda: any("the end" in record["message"] for _, record in device.log_arrivals), "the line arrives")
+        self.assertEqual([record["message"] for _, record in device.log_arrivals if "the end" in record["message"]],
+                         ["the beginning and the end"])
 
     def test_a_container_that_logs_elsewhere_is_said_once(self):
         release = self.cloud.add_release(self.fleet, {"main": service()})

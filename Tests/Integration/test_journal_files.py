@@ -1,26 +1,45 @@
 """POST /v2/journal-logs against journalctl on tens of thousands of odd entries in files."""
 
+import datetime
+import itertools
 import json
 import os
+import random
 import shutil
 import subprocess
 import tempfile
+import time
+import zoneinfo
 
 import journal_files
 from harness import DeviceTest
 from test_journal import FORMATS, objects
 
 ENTRIES = 20_000
+# Of the product of formats, filters and times so many are compared, another choice each time; `all` for every one:
+#   JOURNAL_COMBINATIONS=all INTEGRATION_OPTIONS="-k combination" scripts/run-tests integration
+COMBINATIONS = os.environ.get("JOURNAL_COMBINATIONS", "150")
+# A failure is repeated with the seed that it names.
+SEED = int(os.environ.get("JOURNAL_SEED") or random.SystemRandom().randrange(1 << 32))
+FILTERS = (
+    ({}, []), ({"unit": "a"}, ["-u", "a"]), ({"unit": "x-y.slice"}, ["-u", "x-y.slice"]),
+    ({"unit": "[ab].s*"}, ["-u", "[ab].s*"]), ({"unit": "nothing"}, ["-u", "nothing"]),
+    ({"containerId": "ident1"}, ["-t", "ident1"]), ({"containerId": "nobody"}, ["-t", "nobody"]),
+    ({"unit": "b", "containerId": "ident2"}, ["-u", "b", "-t", "ident2"]), ({"priority": "err"}, ["-p", "err"]),
+    ({"priority": 5, "unit": "a*"}, ["-p", "5", "-u", "a*"]),
+    ({"priority": "info", "containerId": "ident3"}, ["-p", "info", "-t", "ident3"]),
+)
 WHOLE = ("short", "export", "verbose", "cat", "json", "short-monotonic")
 
 
-class JournalFiles(DeviceTest):
+class FilesTest(DeviceTest):
     maxDiff = 2000
+    ENTRIES = ENTRIES
 
     def setUp(self):
         super().setUp()
         self.files = journal_files.make(
-            tempfile.mkdtemp(prefix="journal-files-", dir=os.environ["SUPERVISOR_TEST_DIRECTORY"]), ENTRIES)
+            tempfile.mkdtemp(prefix="journal-files-", dir=os.environ["SUPERVISOR_TEST_DIRECTORY"]), self.ENTRIES)
         self.addCleanup(shutil.rmtree, self.files)
         self.device = self.agent(start=False)
         self.device.start(journal_directory=self.files)
@@ -44,6 +63,8 @@ class JournalFiles(DeviceTest):
             at = slice(max(0, first - 200), first + 200) if isinstance(got, bytes) else slice(first, first + 1)
             self.fail(f"differs at {first} of {len(got)} and {len(wanted)}:\n{got[at]!r}\n{wanted[at]!r}")
 
+
+class JournalFiles(FilesTest):
     def test_every_format_of_many_odd_entries_is_what_journalctl_prints(self):
         for form in FORMATS:
             for everything in (False, True):
@@ -72,4 +93,50 @@ class JournalFiles(DeviceTest):
         ):
             for form in ("short-unix", "export"):
                 with self.subTest(form, **options):
+                    self.compare(form, options, arguments)
+
+
+class JournalCombinations(FilesTest):
+    ENTRIES = 3000
+
+    def times(self):
+        """Options and what they are for journalctl: bounds of every kind of expression, and counts."""
+        moments = sorted(int(json.loads(line)["__REALTIME_TIMESTAMP"]) / 1e6
+                         for line in self.journalctl("-o", "json", "--output-fields=MESSAGE_ID").splitlines())
+        self.assertEqual(len(moments), self.ENTRIES)
+        first, middle, last = (moments[len(moments) * part // 8] for part in (2, 4, 6))
+
+        def written(moment, form, zone="UTC"):
+            return datetime.datetime.fromtimestamp(moment, zoneinfo.ZoneInfo(zone)).strftime(form)
+
+        days = int((time.time() - middle) / 86400)
+        sinces = (
+            None, f"@{first:.6f}", written(first, "%Y-%m-%d"), written(first, "%Y-%m-%d %H:%M:%S UTC"),
+            written(first, "%a %Y-%m-%d %H:%M") + " Europe/Berlin", written(first, "%y-%m-%d %H:%M:%S.25"),
+            f"-{days}d", f"{days} days 3h ago", "@0", "yesterday")
+        untils = (
+            None, f"@{last:.3f}", written(last, "%a %Y-%m-%d UTC"),
+            written(last, "%Y-%m-%d %H:%M:%S America/New_York", "America/New_York"), f"{days - 1} days ago", "today",
+            f"-{days - 2}d 1h")
+        for since, until, count in itertools.product(sinces, untils, (None, 1, 37)):
+            options = {"since": since, "until": until, "count": count}
+            pairs = (("-S", since), ("-U", until), ("-n", count and str(count)))
+            yield ({name: value for name, value in options.items() if value},
+                   [word for name, value in pairs if value for word in (name, value)])
+
+    def test_a_choice_of_combinations_is_what_journalctl_prints(self):
+        product = list(itertools.product(FORMATS, (False, True), FILTERS, self.times()))
+        if COMBINATIONS != "all":
+            product = random.Random(SEED).sample(product, int(COMBINATIONS))
+        print(f"{len(product)} combinations, JOURNAL_SEED={SEED}", flush=True)
+        for form, everything, (filters, words), (times, bounds) in product:
+            with self.subTest(form, all=everything, seed=SEED, **filters, **times):
+                # journalctl refuses what begins behind its end, and so does the agent, with words.
+                arguments = ["--all"] * everything + words + bounds
+                options = {"all": everything, **filters, **times}
+                if times.get("since") == "yesterday" and times.get("until") not in (None, "today"):
+                    answer = self.device.request("POST", "/v2/journal-logs", {"format": form, **options})
+                    self.assertEqual(answer.status, 400)
+                    self.assertEqual(self.journalctl("-o", form, *arguments), b"")
+                else:
                     self.compare(form, options, arguments)

@@ -1,9 +1,11 @@
 """The journal over HTTP: a real journald, and journalctl on the same files as the oracle."""
 
+import collections
 import glob
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -74,6 +76,36 @@ def objects(output):
     return found, text[position:]
 
 
+# Writes without end, and rotates the journal now and then.
+WRITER = """
+import os, signal, socket, sys, time
+journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+journal.connect(sys.argv[1])
+number = 0
+while True:
+    journal.send(f"SYSLOG_IDENTIFIER={sys.argv[2]}\\nPRIORITY=6\\nMESSAGE=message {number}\\n".encode())
+    number += 1
+    if number % 10 == 0:
+        time.sleep(0.01)
+    if number % 400 == 0:
+        os.kill(int(sys.argv[3]), signal.SIGUSR2)
+"""
+
+
+# Writes without end until its input ends.
+STEADY_WRITER = """
+import select, socket, sys
+journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+journal.connect(sys.argv[1])
+number = 0
+while True:
+    journal.send(f"SYSLOG_IDENTIFIER={sys.argv[2]}\\nPRIORITY=6\\nMESSAGE=message {number}\\n".encode())
+    number += 1
+    if number % 5 == 0 and select.select([sys.stdin], [], [], 0.01)[0]:
+        break
+"""
+
+
 class JournalStream(DeviceTest):
     def setUp(self):
         super().setUp()
@@ -137,7 +169,7 @@ class JournalStream(DeviceTest):
         agent = self.agent()
         for options in ({"format": "pretty"}, {"since": "nonsense"}, {"until": "2012-13-01"}, {"priority": "loud"},
                         {"cursor": "nonsense"}, {"grep": ""}, {"service": ""}, {"unit": ""},
-                        {"containerId": "a\0b"}, {"since": "now", "until": "yesterday"}):
+                        {"containerId": "a\0b"}, {"cursor": "s=1;i=1", "since": "now"}, {"since": "now", "until": "yesterday"}):
             with self.subTest(options):
                 reply = agent.request("POST", "/v2/journal-logs", options)
                 self.assertEqual(reply.status, 400, reply.text)
@@ -150,6 +182,7 @@ class JournalStream(DeviceTest):
         reply = agent.request("POST", "/v2/journal-logs", json.dumps({"containerId": self.identifier}),
                               {"Accept": "text/event-stream", "Content-Type": "application/json"})
         self.assertEqual(reply.headers["Content-Type"], "text/event-stream")
+        self.assertEqual(reply.headers["Cache-Control"], "no-store")
         self.assertTrue(reply.text.startswith("data: {"), reply.text[:100])
 
     def test_a_follower_gets_what_is_written_and_ends_with_its_client(self):
@@ -173,30 +206,104 @@ class JournalStream(DeviceTest):
         connection.close()
         wait_until(lambda: agent.request("POST", "/v2/journal-logs", {"count": 1}).status == 200, "a place is free")
 
-    def test_rotation_and_vacuuming_lose_nothing_and_leave_no_deleted_file_open(self):
+    def burst(self, agent, number, *request):
+        """Requests that all arrive before one of them is answered: how often each status was the answer."""
+        connections = []
+        for _ in range(number):
+            connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=60)
+            self.addCleanup(connection.close)
+            connection.connect()
+            connections.append(connection)
+        os.kill(agent.process.pid, signal.SIGSTOP)
+        try:
+            for connection in connections:
+                connection.request(*request)
+        finally:
+            os.kill(agent.process.pid, signal.SIGCONT)
+        answers = [connection.getresponse().status for connection in connections]
+        for connection in connections:
+            connection.close()
+        return collections.Counter(answers)
+
+    def test_of_a_burst_of_requests_no_more_than_allowed_become_streams(self):
         agent = self.agent()
-        _, response = self.follow(agent)
-        self.follow(agent)  # A client that never reads.
+        json_body = {"Content-Type": "application/json"}
+        self.assertEqual(self.burst(agent, 40, "POST", "/v2/journal-logs", '{"follow":true}', json_body),
+                         {200: 16, 503: 24})
+        self.assertEqual(self.burst(agent, 40, "GET", "/v2/local/logs"), {200: 16, 503: 24})
+        wait_until(lambda: agent.request("POST", "/v2/journal-logs", {"count": 1}).status == 200, "a place is free")
+
+    def test_a_changed_time_zone_counts_from_the_next_stream_on(self):
+        send(self.identifier, "one")
+        wait_until(lambda: count(self.identifier) == 1, "the entry is there")
+        agent = self.agent()
+        before = self.read(agent, format="short-iso")
+        zone = os.path.realpath("/etc/localtime")
+        run(["mount", "--bind", "/usr/share/zoneinfo/Asia/Tokyo", zone])
+        self.addCleanup(run, ["umount", "-l", zone])
+        after = self.read(agent, format="short-iso")
+        self.assertIn(b"+0900", after)
+        self.assertNotEqual(after, before)
+        self.assertEqual(after, journalctl("-t", self.identifier, "-o", "short-iso"))
+
+    def test_reads_up_to_a_time_are_what_journalctl_prints_while_the_journal_is_rotated(self):
         with open(os.path.join(required("SUPERVISOR_TEST_DIRECTORY"), "journald/journald.pid"), encoding="utf-8") as file:
             journald = int(file.read())
-        descriptors = None
-        for number in range(20 * ROTATIONS):
-            send(self.identifier, f"message {number}")
-            if number % 20 == 19:
-                before = set(glob.glob(f"{FILES}/*/*.journal"))
-                self.assertEqual(response_lines(response, 20), [f"message {n}" for n in range(number - 19, number + 1)])
-                os.kill(journald, signal.SIGUSR2)
-                wait_until(lambda before=before: set(glob.glob(f"{FILES}/*/*.journal")) - before, "a new file")
-                run(["journalctl", "--directory", FILES, "--vacuum-files=2"])
-                descriptors = descriptors or len(os.listdir(f"/proc/{agent.process.pid}/fd"))
-        wait_until(lambda: not [name for name in journal_descriptors(agent) if "(deleted)" in name],
-                   "no deleted file is open")
-        # Two streams with an inotify descriptor each; files are mapped and closed, or few.
-        self.assertLess(len(os.listdir(f"/proc/{agent.process.pid}/fd")), descriptors + 10)
+        agent = self.agent()
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, SOCKET, self.identifier, str(journald)])
+        self.addCleanup(writer.wait, 30)
+        self.addCleanup(writer.kill)
+        files = set(glob.glob(f"{FILES}/*/*.journal"))
+        for number, form in enumerate(("short", "json", "export") * 3):
+            wait_until(lambda number=number: count(self.identifier) > 200 * (number + 1), "more entries")
+            last = json.loads(journalctl("-t", self.identifier, "-n", "1", "-o", "json"))
+            until = f"@{int(last['__REALTIME_TIMESTAMP']) / 1e6:.6f}"
+            ours = self.read(agent, format=form, until=until)
+            theirs = journalctl("-t", self.identifier, "-o", form, "-U", until)
+            with self.subTest(form, round=number):
+                self.assertIsNone(writer.poll())
+                self.assertGreater(len(theirs), 10_000)
+                if form == "json":
+                    ours, theirs = objects(ours), objects(theirs)
+                self.assertTrue(ours == theirs, f"{len(ours)} and {len(theirs)}")
+        self.assertGreater(len(set(glob.glob(f"{FILES}/*/*.journal")) - files), 1)
+
+    def test_rotation_and_vacuuming_lose_nothing_and_leave_no_deleted_file_open(self):
+        agent = self.agent()
+        connection, response = self.follow(agent)
+        # A client that takes a byte and no more, of more than its socket holds.
+        stalled = f"{self.identifier}-stalled"
+        for _ in range(400):
+            send(stalled, "s" * 30_000)
+        wait_until(lambda: count(stalled) == 400, "the entries for the client that stalls")
+        _, other = self.follow(agent, containerId=stalled, count=400)
+        other.read(1)
+        with open(os.path.join(required("SUPERVISOR_TEST_DIRECTORY"), "journald/journald.pid"), encoding="utf-8") as file:
+            journald = int(file.read())
+        writer = subprocess.Popen([sys.executable, "-c", STEADY_WRITER, SOCKET, self.identifier], stdin=subprocess.PIPE)
+        self.addCleanup(writer.wait, 30)
+        self.addCleanup(writer.kill)
+        number, descriptors = 0, []
+        for _ in range(ROTATIONS):
+            before = set(glob.glob(f"{FILES}/*/*.journal"))
+            os.kill(journald, signal.SIGUSR2)
+            # Everything that is written meanwhile comes, each once and in its order.
+            wanted = number + 100
+            while number < wanted or not set(glob.glob(f"{FILES}/*/*.journal")) - before:
+                self.assertEqual(response.readline(), b"message %d\n" % number)
+                number += 1
+            run(["journalctl", "--directory", FILES, "--vacuum-files=3"])
+            wait_until(lambda: not [name for name in journal_descriptors(agent) if "(deleted)" in name],
+                       "no deleted file is open", seconds=20)
+            self.assertIsNone(writer.poll())
+            descriptors.append(len(os.listdir(f"/proc/{agent.process.pid}/fd")))
+        self.assertLess(descriptors[-1], descriptors[0] + 10)
+        self.assertNotIn("was cut off or damaged", agent.log)
+        connection.close()
 
     def test_files_that_are_cut_off_or_damaged_do_not_end_the_agent(self):
         for number in range(400):
-            send(self.identifier, f"message {number} " + "z" * 500)
+            send(self.identifier, f"message {number} " + "z" * 400)  # Longer ones are compressed.
         wait_until(lambda: count(self.identifier) == 400, "the entries are there")
         source = max(glob.glob(f"{FILES}/*/*.journal"), key=os.path.getmtime)
         agent = super().agent(start=False)
@@ -205,25 +312,61 @@ class JournalStream(DeviceTest):
         copy = os.path.join(directory, "damaged.journal")
         agent.start(journal_directory=directory)
         size = os.path.getsize(source)
+
+        def messages(body):
+            found = re.findall(rb"message (\d+) z+", body)
+            self.assertEqual(len(set(found)), len(found), "an entry came twice")
+            return [int(number) for number in found]
+
+        def read():
+            answer = agent.request("POST", "/v2/journal-logs", {"format": "cat", "containerId": self.identifier})
+            self.assertEqual(answer.status, 200)
+            return messages(answer.body)
+
+        warning = "A file of the journal was cut off or damaged"
+        shutil.copy(source, copy)
+        whole = read()
+        self.assertGreater(len(whole), 100)
+        self.assertNotIn(warning, agent.log)
+        # What libsystemd does not even open is as for journalctl: there is nothing to read.
         for length in (size // 2, 300_000, 100_000, 4096, 200, 0):
             with self.subTest(length):
                 shutil.copy(source, copy)
                 os.truncate(copy, length)
-                self.assertEqual(agent.request("POST", "/v2/journal-logs", {"format": "json"}).status, 200)
+                answer = subprocess.run(
+                    ["journalctl", "--directory", directory, "--no-pager", "-o", "cat", "-t", self.identifier],
+                    capture_output=True, check=False)
+                self.assertGreaterEqual(len(read()), len(messages(answer.stdout)))
+                self.assertTrue(agent.answers())
+        # Entries' objects in the middle are none any more: what comes behind them is read, and the log says so.
         shutil.copy(source, copy)
         with open(copy, "r+b") as file:
-            for offset in range(50_000, size, 70_001):
-                file.seek(offset)
-                file.write(os.urandom(64))
-        self.assertEqual(agent.request("POST", "/v2/journal-logs", {"format": "export"}).status, 200)
+            content = bytearray(file.read())
+            begin = content.find(b"MESSAGE=message 200 ")
+            self.assertGreater(begin, 0)
+            entries = [at for at in range(begin & ~7, size - 64, 8)
+                       if content[at:at + 8] == b"\3" + bytes(7) and 64 <= content[at + 8] and not any(content[at + 9:at + 16])]
+            self.assertGreater(len(entries), 20)
+            for at in entries[5:10]:
+                file.seek(at)
+                file.write(b"\x77")
+        left = read()
+        self.assertEqual(left[-1], whole[-1])
+        self.assertGreater(len(left), len(whole) - 60)
+        self.assertLess(len(left), len(whole))
+        wait_until(lambda: warning in agent.log, "the log tells of the damage")
+        # Cut off while it is mapped, before the client has taken what was in it.
+        seen = agent.log.count(warning)
         shutil.copy(source, copy)
-        connection, response = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=30), None
+        connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=30)
         connection.request("POST", "/v2/journal-logs", '{"follow":true,"count":1000}',
                            {"Content-Type": "application/json"})
         response = connection.getresponse()
         response.read(1000)
         os.truncate(copy, 8192)
         self.assertEqual(agent.request("POST", "/v2/journal-logs", {"format": "json"}).status, 200)
+        response.read1(1 << 20)
+        wait_until(lambda: agent.log.count(warning) > seen, "the log tells of the file that was cut off")
         connection.close()
         self.assertTrue(agent.answers())
 

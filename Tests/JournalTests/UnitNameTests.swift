@@ -22,7 +22,7 @@ struct UnitNameTests {
     }
     var filter = JournalFilter()
     filter.require(units: [name])
-    #expect(Self.matches(String(line)) == Set(filter.groups[0].map { Set($0) }))
+    #expect(Self.matches(String(line)) == Set(filter.groups[0].map { Set($0.map(\.text)) }))
   }
 
   /// `((A=1 AND (B=2)) OR (C=3))` as the set of alternatives, each the set of its matches.
