@@ -30,7 +30,17 @@ extension StateEngine {
     guard isGoingDown != endings.contains(.host) else { return }
     logger.notice(
       isGoingDown ? "The host goes down: no step is begun any more" : "The host does not go down after all")
-    if isGoingDown { endings.insert(.host) } else { endings.remove(.host) }
+    hostEnding?.cancel()
+    hostEnding = nil
+    if isGoingDown {
+      endings.insert(.host)
+      // That it was called off may not have been heard: the bus may have ended in between.
+      hostEnding = EventLoop.shared.schedule(after: Self.powerTimeout, tolerance: .seconds(10)) {
+        [weak self] in self?.noteHost(isGoingDown: false)
+      }
+    } else {
+      endings.remove(.host)
+    }
     wake.set()
   }
 

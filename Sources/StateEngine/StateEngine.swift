@@ -84,6 +84,7 @@ public final class StateEngine {
   /// A reboot, a shutdown or the agent's end is on its way: no step is begun any more.
   public var isShuttingDown: Bool { !endings.isEmpty }
   var endings: Set<Ending> = []
+  var hostEnding: LoopTimer?
   /// Called when a reboot or shutdown that the agent asks for begins, with true: the API stops taking
   /// requests; and with false when the device did not go down after all.
   public var onShutdown: (_ isShuttingDown: Bool) -> Void = { _ in }
