@@ -127,11 +127,18 @@ public final class JournalStream {
 
   private func scheduleLook() {
     guard let lastEntry else { return }
-    let age = EventLoop.shared.now - lastEntry
+    let now = EventLoop.shared.now
+    let age = now - lastEntry
     guard age < Self.attention else { return }
-    let delay = age < Self.closeAttention ? Self.closeLook : Self.look
+    let delay = Self.untilShared(age < Self.closeAttention ? Self.closeLook : Self.look, at: now)
     if let timer { return timer.restart(after: delay) }
     timer = EventLoop.shared.schedule(after: delay) { [unowned self] in changed() }
+  }
+
+  /// Until the next moment at which all streams look that look this often: they share the wake-up.
+  nonisolated static func untilShared(_ interval: Duration, at now: MonotonicTime) -> Duration {
+    let length = UInt64(interval / .nanoseconds(1))
+    return .nanoseconds(Int64(length - now.nanoseconds % length))
   }
 
   private func changed() {

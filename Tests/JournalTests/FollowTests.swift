@@ -231,4 +231,16 @@ struct FollowTests {
     #expect(try await fixture.read(query) == Array("two\n".utf8))
     #expect(try await fixture.journalctl(["-o", "cat", "-u", "a*"]).output == Array("two\n".utf8))
   }
+
+  @Test(arguments: [0, 1, 9_999_999, 10_000_000, 123_456_789_012] as [UInt64])
+  func followersLookAtTheSameMoments(_ nanoseconds: UInt64) {
+    let now = MonotonicTime(nanoseconds: nanoseconds)
+    for interval in [JournalStream.closeLook, JournalStream.look] {
+      let delay = JournalStream.untilShared(interval, at: now)
+      #expect(delay > .zero)
+      #expect(delay <= interval)
+      let length = UInt64(interval / .nanoseconds(1))
+      #expect((now + delay).nanoseconds % length == 0)
+    }
+  }
 }
