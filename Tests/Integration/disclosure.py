@@ -21,7 +21,7 @@ FEWEST_CHARACTERS = 6
 # Where a secret belongs: the configuration, the database (also on the disk of a test), former identities, what was
 # last reported, and the proxy; `.new` is what an agent that was killed had begun to write.
 KEEPERS = re.compile(
-    r"/config\.json(\.[\w-]+)*$|/[\w.-]*\.sqlite(-wal|-shm)?([.-]\w+)*$|/former-identities\.json(\.new)?$"
+    r"/\.?config\.json(\.[\w-]+)*$|/[\w.-]*\.sqlite(-wal|-shm)?([.-]\w+)*$|/former-identities\.json(\.new)?$"
     r"|/state-report-cache(\.new)?$"
     r"|/redsocks\.conf$|/disk\.img$")
 # Of these, what only an agent makes.

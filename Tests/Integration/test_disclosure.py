@@ -58,7 +58,8 @@ class Search(unittest.TestCase):
         self.assertEqual(sorted(self.found()), [f"agents/{number}-x/log:1: deviceApiKey" for number in range(5)])
 
     def test_a_secret_may_be_where_it_belongs_when_nobody_else_can_read_that(self):
-        for name in ("boot/config.json", "config.json.last-good", "database.sqlite", "database.sqlite-wal",
+        for name in ("boot/config.json", "boot/.config.json.afb93c48.870b14708b09917f40ea514405f74236.md5sum",
+                     "config.json.last-good", "database.sqlite", "database.sqlite-wal",
                      "former-identities.json", "host/tmp/balena-supervisor/state-report-cache",
                      "host/tmp/balena-supervisor/state-report-cache.new"):
             self.write(f"agents/1-x/{name}", KEY)
