@@ -23,7 +23,7 @@ FEWEST_CHARACTERS = 6
 KEEPERS = re.compile(
     r"/\.?config\.json(\.[\w-]+)*$|/[\w.-]*\.sqlite(-wal|-shm)?([.-]\w+)*$|/former-identities\.json(\.new)?$"
     r"|/state-report-cache(\.new)?$"
-    r"|/redsocks\.conf$|/disk\.img$")
+    r"|/\.?redsocks\.conf(\.[\w-]+)*$|/disk\.img$")
 # Of these, what only an agent makes.
 OWN_KEEPERS = re.compile(r"/config\.json\.last-good$|/former-identities\.json(\.new)?$|/state-report-cache(\.new)?$")
 # Answers whose purpose is a secret (chapters of the API and of the host): a new key, and the proxy as it is configured.
