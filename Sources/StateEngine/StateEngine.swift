@@ -209,7 +209,10 @@ public final class StateEngine {
   }
 
   /// Begins no step for the target until `endHold` was called as often. Steps under way go on.
-  public func hold() { holds += 1 }
+  public func hold() {
+    holds += 1
+    locks.restMayHaveBegun()
+  }
 
   /// Returns when no step is under way that changes the device; downloads go on.
   public func stepsEnd() async {
@@ -226,6 +229,7 @@ public final class StateEngine {
 
   func changed() {
     revision += 1
+    locks.restMayHaveBegun()
     onChange()
   }
 
@@ -270,6 +274,7 @@ public final class StateEngine {
       let waiters = lookWaiters
       lookWaiters = []
       for waiter in waiters { waiter.resume() }
+      locks.restMayHaveBegun()
     }
   }
 
@@ -380,20 +385,29 @@ public final class StateEngine {
   }
 
   var allCurrentApps: [App] {
-    var services = Array(current.services.values)
-    for position in services.indices {
-      let service = services[position]
-      if let row = images.rows.first(where: {
-        $0.serviceName == service.name && $0.commit == service.commit && $0.appId == service.appId
-      }) {
-        services[position].imageName = row.name
-      }
+    var imageNames: [ServiceRelease: String] = [:]
+    for row in images.rows {
+      let release = ServiceRelease(appId: row.appId, service: row.serviceName, commit: row.commit)
+      if imageNames[release] == nil { imageNames[release] = row.name }
     }
-    services.sort {
-      ($0.appId, $0.name, $0.container?.id ?? "") < ($1.appId, $1.name, $1.container?.id ?? "")
+    let order = current.services
+      .map { (appId: $1.appId, name: $1.name, container: $1.container?.id ?? "", key: $0) }
+      .sorted { ($0.appId, $0.name, $0.container) < ($1.appId, $1.name, $1.container) }
+    let services = order.map { entry in
+      var service = current.services[entry.key]!
+      let release = ServiceRelease(appId: service.appId, service: service.name, commit: service.commit)
+      if let name = imageNames[release] { service.imageName = name }
+      return service
     }
     return App.groupingCurrent(
       services: services, networks: Array(current.networks.values),
       volumes: Array(current.volumes.values), commits: commits)
   }
+}
+
+/// What a row of the image table is found by for a container.
+private struct ServiceRelease: Hashable {
+  var appId: Int?
+  var service: String?
+  var commit: String?
 }

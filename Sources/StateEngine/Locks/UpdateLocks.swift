@@ -29,9 +29,10 @@ public final class UpdateLocks {
   public private(set) var leftovers: Set<Int> = []
 
   /// Whether the state engine merely holds an app's locks: nothing is under way that needs them.
+  /// Whoever answers calls `restMayHaveBegun` when the answer may have become true.
   public var isAtRest: (_ appId: Int) -> Bool = { _ in false }
-  /// How soon an action sees that.
-  private static let restPoll: Duration = .milliseconds(50)
+  /// Of actions that wait for that.
+  private var borrowers: [WakeSignal] = []
 
   private let base: String
   private let owner: UInt32
@@ -61,6 +62,7 @@ public final class UpdateLocks {
     } catch {
       held[appId] = nil
       leave(appId)
+      restMayHaveBegun()
       throw error
     }
     held[appId, default: []].formUnion(services)
@@ -71,6 +73,7 @@ public final class UpdateLocks {
     if held.removeValue(forKey: appId) != nil {
       deleteOwnLocks(appId)
       leave(appId)
+      restMayHaveBegun()
     } else if mutexes[appId] == nil {
       deleteOwnLocks(appId)
     }
@@ -109,8 +112,21 @@ public final class UpdateLocks {
     return try await action()
   }
 
+  /// Lets actions that wait for the locks of an app look whether the state engine still needs them.
+  public func restMayHaveBegun() {
+    for borrower in borrowers { borrower.set() }
+  }
+
   /// Waits until the state engine needs an app's locks no more, and takes them from it.
   private func borrow(_ appId: Int, until deadline: MonotonicTime) async {
+    guard held[appId] != nil else { return }
+    let signal = WakeSignal()
+    borrowers.append(signal)
+    let timer = EventLoop.shared.schedule(after: deadline - MonotonicTime.read()) { signal.set() }
+    defer {
+      timer.cancel()
+      borrowers.removeAll { $0 === signal }
+    }
     while held[appId] != nil {
       if isAtRest(appId) {
         held[appId] = nil
@@ -118,8 +134,12 @@ public final class UpdateLocks {
         leftovers.insert(appId)
         return leave(appId)
       }
-      guard MonotonicTime.read() < deadline else { return }
-      do { try await EventLoop.shared.sleep(for: Self.restPoll) } catch { return }
+      guard MonotonicTime.read() < deadline, !Task.isCancelled else { return }
+      await withTaskCancellationHandler {
+        await signal.wait()
+      } onCancel: {
+        Task { @MainActor in signal.set() }
+      }
     }
   }
 

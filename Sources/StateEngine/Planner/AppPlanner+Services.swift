@@ -8,6 +8,7 @@ nonisolated extension AppPlanner {
   /// one that runs, so that an interrupted hand-over to a release that is no longer wanted does not
   /// cost the running container.
   func survivor(of containers: [Service]) -> Service? {
+    if containers.count == 1, !containers[0].isHandingOver { return containers[0] }
     let byAge = containers.sorted { a, b in a.createdAt < b.createdAt }
     guard let newest = byAge.last, let target = targetServices.first(where: { $0.name == newest.name }),
       !isAtTarget(newest, target)
