@@ -1,5 +1,6 @@
 """Random walks of targets on the real engine, with agents killed, the engine restarted, users' locks coming and
-going, containers and images taken away. Every walk ends at its last target.
+going, containers and images taken away, apps and services restarted by the API, updates that may be taken back.
+Every walk ends at its last target.
 
 TORTURE_WALKS sets the number of walks, TORTURE_SEED the first one's seed; a walk is repeated by its seed.
 """
@@ -9,6 +10,7 @@ import http.client
 import os
 import random
 import signal
+import threading
 import time
 
 from harness import COMMAND, IMAGE, OTHER_IMAGE, ROOT, DeviceTest, required, run, wait_until
@@ -36,6 +38,7 @@ class Walk:
         self.locks = {}
         self.is_forced = False
         self.events = collections.Counter()
+        self.asking = []
 
     # Targets
 
@@ -55,6 +58,11 @@ class Walk:
             "restart": {"done": "no"}.get(kind, "always"), "running": kind != "stopped",
             "depends_on": [other for other in others if chance.random() < 0.25],
         }
+        # An update that fails is taken back, and the walk would rightly not end at its target.
+        if kind == "daemon" and chance.random() < 0.2:
+            labels["io.balena.update.rollback"] = "true"
+        if kind == "daemon" and chance.random() < 0.3:
+            service["healthcheck"] = {"test": ["CMD", "true"], "interval": "300ms", "retries": 2}
         if chance.random() < 0.5:
             service["volumes"] = ["store:/store"]
         wanted = [network for network in networks if chance.random() < 0.6]
@@ -93,7 +101,7 @@ class Walk:
     def disturb(self):
         event = self.chance.choices(
             (self.nothing, self.kill_agent, self.restart_engine, self.lock, self.unlock, self.remove_container,
-             self.remove_image), (8, 6, 1, 6, 4, 2, 1))[0]
+             self.remove_image, self.restart_app, self.restart_service), (8, 6, 1, 6, 4, 2, 1, 1, 2))[0]
         self.events[event.__name__] += 1
         event()
 
@@ -107,11 +115,13 @@ class Walk:
 
     def restart_engine(self):
         # Containers stop with the engine: no lock can hold that up. An engine that ends while it makes or removes a
-        # network may not start with its own database any more (Docker Engine 20.10): it is let finish those.
+        # network may not start with its own database any more (Docker Engine 20.10): it is let finish those, also
+        # one that a killed agent has asked for.
         wait_until(lambda: not self.networks_under_way(), "no network is made or removed")
         process = self.agent.process
         process.send_signal(signal.SIGSTOP)
         try:
+            time.sleep(0.5)
             self.engine.control("restart")
         finally:
             process.send_signal(signal.SIGCONT)
@@ -121,7 +131,7 @@ class Walk:
         try:
             explanation = self.agent.get("/v2/explain").json
         except (OSError, http.client.HTTPException):
-            return False
+            return True
         steps = [step for app in [explanation["device"], *explanation["apps"]] for step in app["steps"]]
         return any("Network" in step["step"] for step in steps)
 
@@ -196,6 +206,25 @@ class Walk:
 
     def remove_image(self):
         self.engine.request("DELETE", f"/images/{self.test.pulled}")
+
+    def restart_app(self):
+        self.ask(f"/v2/applications/{self.chance.choice(APPS)}/restart")
+
+    def restart_service(self):
+        self.ask(f"/v2/applications/{self.chance.choice(APPS)}/restart-service",
+                 {"serviceName": self.chance.choice(SERVICES)})
+
+    def ask(self, path, body=None):
+        """An action whose answer nobody waits for; it may be refused, or die with the agent."""
+        def post():
+            try:
+                self.agent.request("POST", path, body or {})
+            except (OSError, http.client.HTTPException):
+                pass
+
+        asking = threading.Thread(target=post)
+        asking.start()
+        self.asking.append(asking)
 
     # Checks
 
@@ -272,6 +301,8 @@ class Walk:
         self.unlock()
         if not self.agent.answers():
             self.agent.start()
+        for asking in self.asking:
+            asking.join()
         last = [None]
 
         def arrived():
