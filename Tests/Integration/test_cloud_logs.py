@@ -14,7 +14,7 @@ from cloud import CloudTest, service
 from engine_gate import EngineGate
 from harness import IMAGE, run, wait_until
 
-from test_journal_stream import ENGINE, SOCKET
+from journal_device import ENGINE, NATIVE_SOCKET
 
 import log_sink
 
@@ -163,7 +163,7 @@ class ContainerLines(LineTest):
         self.wait_for_all(device, "first", 5)
         self.wait_for_stored(agent, container)
         before = self.stored_cursor(agent)
-        engine = subprocess.Popen([sys.executable, "-c", ENGINE, SOCKET], stdin=subprocess.PIPE, text=True)
+        engine = subprocess.Popen([sys.executable, "-c", ENGINE, NATIVE_SOCKET], stdin=subprocess.PIPE, text=True)
         self.addCleanup(engine.wait, 30)
         self.addCleanup(engine.stdin.close)
 

@@ -1,58 +1,17 @@
 """POST /v2/journal-logs against journalctl itself, on the test device's living journal, over a socket."""
 
-import http.client
 import json
-import os
 import random
-import socket
-import struct
-import subprocess
 import uuid
 
 from harness import DeviceTest, wait_until
+from journal_device import FILES, count, journalctl, objects, send, write_entry
 
-NATIVE_SOCKET = "/run/systemd/journal/socket"
-FILES = os.environ.get("SUPERVISOR_TEST_JOURNAL", "/run/log/journal")
 FORMATS = (
     "short", "short-full", "short-iso", "short-iso-precise", "short-precise", "short-monotonic", "short-unix",
     "with-unit", "verbose", "export", "json", "json-pretty", "json-sse", "json-seq", "cat",
 )
 BOOT = open("/proc/sys/kernel/random/boot_id", encoding="ascii").read().strip().replace("-", "")
-
-
-def write_entry(**fields):
-    """One entry by journald's native protocol; text, bytes or a list of them for each field."""
-    message = bytearray()
-    for name, values in fields.items():
-        for value in values if isinstance(values, list) else [values]:
-            data = value if isinstance(value, bytes) else str(value).encode()
-            if b"\n" in data or isinstance(value, bytes):
-                message += name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n"
-            else:
-                message += name.encode() + b"=" + data + b"\n"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.sendto(message, NATIVE_SOCKET)
-
-
-def journalctl(*arguments):
-    done = subprocess.run(
-        ["journalctl", "--directory", FILES, "--no-pager", *arguments], capture_output=True, check=False, timeout=60,
-        env={**os.environ, "LANG": "C.UTF-8", "SYSTEMD_COLORS": "0"})
-    return done.stdout
-
-
-def objects(text):
-    """Objects one after the other with what stands between them: journalctl's keys have a new order at each run."""
-    text = text.decode()
-    found, place = [], 0
-    decoder = json.JSONDecoder()
-    while True:
-        begin = text.find("{", place)
-        if begin < 0:
-            return [*found, text[place:]]
-        value, end = decoder.raw_decode(text, begin)
-        found += [text[place:begin], value]
-        place = end
 
 
 class Journal(DeviceTest):
@@ -125,6 +84,13 @@ class Journal(DeviceTest):
             ({"since": "1 hour ago", "until": "now"}, ["-S", "1 hour ago"]),
             ({"since": "tomorrow"}, ["-S", "tomorrow"]),
             ({"until": "yesterday"}, ["-U", "yesterday"]),
+            ({"count": "all"}, []),
+            ({"count": 0}, []),
+            ({"since": "@0"}, ["-S", "@0"]),
+            ({"unit": "no-such-unit"}, ["-u", "no-such-unit"]),
+            ({"priority": "warning"}, ["-p", "warning"]),
+            ({"priority": 3}, ["-p", "3"]),
+            ({"all": "true"}, ["--all"]),
         ):
             with self.subTest(**options):
                 expected = journalctl("-t", name, "-o", "short-unix", *arguments)
@@ -153,49 +119,38 @@ class Journal(DeviceTest):
         agent = self.agent_of_journal()
         for options, word in (
             ({"format": "shiny"}, "format"), ({"since": "whenever"}, "since"), ({"until": "25:61"}, "until"),
-            ({"priority": 9}, "priority"), ({"cursor": ""}, "cursor"), ({"since": "today", "until": "yesterday"}, "since"),
+            ({"until": "2012-13-01"}, "until"), ({"priority": 9}, "priority"), ({"priority": "loud"}, "priority"),
+            ({"cursor": ""}, "cursor"), ({"cursor": "nonsense"}, "cursor"), ({"grep": ""}, "grep"),
+            ({"service": ""}, "service"), ({"unit": ""}, "unit"), ({"containerId": "a\0b"}, "containerId"),
+            ({"cursor": "s=1;i=1", "since": "now"}, "cursor"), ({"since": "today", "until": "yesterday"}, "since"),
         ):
             with self.subTest(**options):
                 answer = agent.request("POST", "/v2/journal-logs", options)
                 self.assertEqual(answer.status, 400, answer.text)
                 self.assertIn(word, answer.json["message"])
 
-    def test_a_follower_hears_of_each_entry_once_and_ends_with_its_client(self):
-        name = f"follow-{uuid.uuid4().hex[:8]}"
+    def test_a_cursor_goes_on_where_a_client_was(self):
+        name = f"cursor-{uuid.uuid4().hex[:8]}"
+        for number in range(5):
+            send(name, f"message {number}")
+        wait_until(lambda: count(name) == 5, "the entries are there")
         agent = self.agent_of_journal()
-        files = len(os.listdir(f"/proc/{agent.process.pid}/fd"))
-        connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=30)
-        body = json.dumps({"follow": True, "format": "cat", "containerId": name, "count": 10})
-        connection.request("POST", "/v2/journal-logs", body, {"Content-Type": "application/json"})
-        stream = connection.getresponse()
-        self.assertEqual(stream.status, 200)
-        # From the first line on the stream is where it says it is.
-        write_entry(MESSAGE="line 0", SYSLOG_IDENTIFIER=name)
-        lines = [stream.readline().decode().strip()]
-        for number in range(1, 200):
-            write_entry(MESSAGE=f"line {number}", SYSLOG_IDENTIFIER=name)
-        lines += [stream.readline().decode().strip() for _ in range(199)]
-        self.assertEqual(lines, [f"line {number}" for number in range(200)])
-        self.assertGreater(len(os.listdir(f"/proc/{agent.process.pid}/fd")), files)
-        connection.sock.close() if connection.sock else stream.close()
-        stream.close()
-        wait_until(lambda: len(os.listdir(f"/proc/{agent.process.pid}/fd")) <= files, "the journal is closed")
+        first = [json.loads(line) for line in self.logs(agent, containerId=name, format="json").splitlines()]
+        rest = self.logs(agent, containerId=name, format="cat", cursor=first[2]["__CURSOR"])
+        self.assertEqual(rest, b"message 3\nmessage 4\n")
 
-    def test_the_streams_have_a_limit_with_an_answer(self):
+    def test_an_event_stream_is_asked_for_by_accept(self):
+        name = f"event-{uuid.uuid4().hex[:8]}"
+        send(name, "hello")
+        wait_until(lambda: count(name) == 1, "the entry is there")
         agent = self.agent_of_journal()
-        streams = []
-        try:
-            for _ in range(16):
-                connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=30)
-                connection.request("POST", "/v2/journal-logs", json.dumps({"follow": True, "count": 1}),
-                                   {"Content-Type": "application/json"})
-                streams.append((connection, connection.getresponse()))
-            answer = agent.request("POST", "/v2/journal-logs", {"count": 1})
-            self.assertEqual(answer.status, 503, answer.text)
-            self.assertIn("journal streams", answer.text)
-            self.assertEqual(agent.get("/ping").text, "OK")
-        finally:
-            for connection, stream in streams:
-                stream.close()
-                connection.close()
-        wait_until(lambda: agent.request("POST", "/v2/journal-logs", {"count": 1}).status == 200, "there is room again")
+        reply = agent.request("POST", "/v2/journal-logs", json.dumps({"containerId": name}),
+                              {"Accept": "text/event-stream", "Content-Type": "application/json"})
+        self.assertEqual(reply.headers["Content-Type"], "text/event-stream")
+        self.assertEqual(reply.headers["Cache-Control"], "no-store")
+        self.assertTrue(reply.text.startswith("data: {"), reply.text[:100])
+
+    def test_grep_chooses_by_the_message(self):
+        name = self.entries()
+        agent = self.agent_of_journal()
+        self.assertEqual(self.logs(agent, containerId=name, grep="lines", format="cat"), b"two\nlines\n" * 3)

@@ -8,72 +8,15 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import uuid
 
 from harness import DeviceTest, app, required, run, service, wait_until
+from journal_device import ENGINE, FILES, NATIVE_SOCKET, count, journal_descriptors, journalctl, objects, send
 
-FILES = "/run/log/journal"
 # A hundred in a soak: JOURNAL_ROTATIONS=100 INTEGRATION_OPTIONS="-k rotation" scripts/run-tests integration
 ROTATIONS = int(os.environ.get("JOURNAL_ROTATIONS", "10"))
-SOCKET = "/run/systemd/journal/socket"
-PLAIN = ("short", "short-full", "short-iso", "short-iso-precise", "short-precise", "short-monotonic", "short-unix",
-         "with-unit", "verbose", "export", "cat")
-OBJECTS = ("json", "json-sse", "json-seq", "json-pretty")
-
-
-def journalctl(*arguments):
-    return subprocess.run(["journalctl", "--directory", FILES, "--no-pager", *arguments], capture_output=True,
-                          check=True, env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}).stdout
-
-
-def send(identifier, message, **fields):
-    """One entry by journald's native protocol; a message may be bytes of any kind."""
-    if isinstance(message, str):
-        message = message.encode()
-    data = b"SYSLOG_IDENTIFIER=" + identifier.encode() + b"\n"
-    for name, value in {"PRIORITY": "6", **fields}.items():
-        data += f"{name}={value}\n".encode()
-    data += b"MESSAGE\n" + len(message).to_bytes(8, "little") + message + b"\n"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
-        journal.connect(SOCKET)
-        journal.send(data)
-
-
-def count(identifier):
-    return journalctl("-t", identifier, "-o", "cat", "-a").count(b"\n")
-
-
-def odd_entries(identifier):
-    messages = ["plain", "two\nlines", "grün ☃", "tab\tand \x1b[31mcolour\x1b[0m", b"\xff\xfe\x00binary", "x" * 6000,
-                "", "carriage\rreturn", "ends with a line feed\n"]
-    for message in messages:
-        send(identifier, message, PRIORITY="4", LONG="y" * 5000)
-    wait_until(lambda: journalctl("-t", identifier, "-o", "export").count(b"__CURSOR=") == len(messages),
-               "the journal has the entries")
-
-
-def journal_descriptors(agent):
-    found = []
-    for path in glob.glob(f"/proc/{agent.process.pid}/fd/*"):
-        try:
-            found.append(os.readlink(path))
-        except OSError:
-            pass
-    return [name for name in found if ".journal" in name]
-
-
-def objects(output):
-    """The members' order is random in journalctl's output."""
-    decoder, position, found = json.JSONDecoder(object_pairs_hook=lambda pairs: sorted(map(repr, pairs))), 0, []
-    text = output.decode()
-    while (start := text.find("{", position)) >= 0:
-        value, end = decoder.raw_decode(text, start)
-        found.append((text[position:start], value))
-        position = end
-    return found, text[position:]
 
 
 # Writes without end, and rotates the journal now and then.
@@ -129,69 +72,16 @@ class JournalStream(DeviceTest):
         self.assertEqual(response.status, 200)
         return connection, response
 
-    def test_every_format_is_what_journalctl_prints(self):
-        odd_entries(self.identifier)
-        agent = self.agent()
-        for all_fields in (False, True):
-            arguments = ["-t", self.identifier] + (["--all"] if all_fields else [])
-            for name in PLAIN:
-                with self.subTest(name, all=all_fields):
-                    self.assertEqual(self.read(agent, format=name, all=all_fields), journalctl(*arguments, "-o", name))
-            for name in OBJECTS:
-                with self.subTest(name, all=all_fields):
-                    self.assertEqual(objects(self.read(agent, format=name, all=all_fields)),
-                                     objects(journalctl(*arguments, "-o", name)))
-
-    def test_options_select_what_journalctl_selects(self):
-        odd_entries(self.identifier)
-        agent = self.agent()
-        for options, arguments in (
-            ({"count": 3}, ["-n", "3"]), ({"count": "3"}, ["-n", "3"]), ({"count": "all"}, []), ({"count": 0}, []),
-            ({"since": "yesterday"}, ["-S", "yesterday"]), ({"until": "yesterday"}, ["-U", "yesterday"]),
-            ({"since": "-1h", "until": "now"}, ["-S", "-1h", "-U", "now"]), ({"since": "@0"}, ["-S", "@0"]),
-            ({"unit": "no-such-unit"}, ["-u", "no-such-unit"]), ({"priority": "warning"}, ["-p", "warning"]),
-            ({"priority": 3}, ["-p", "3"]), ({"all": "true", "format": None}, ["--all"]),
-        ):
-            with self.subTest(options):
-                self.assertEqual(self.read(agent, **options), journalctl("-t", self.identifier, *arguments))
-        self.assertEqual(self.read(agent, grep="lines", format="cat"), b"two\nlines\n")
-
-    def test_a_cursor_goes_on_where_a_client_was(self):
-        for number in range(5):
-            send(self.identifier, f"message {number}")
-        wait_until(lambda: count(self.identifier) == 5, "the entries are there")
-        agent = self.agent()
-        first = [json.loads(line) for line in self.read(agent, format="json").splitlines()]
-        rest = self.read(agent, format="cat", cursor=first[2]["__CURSOR"])
-        self.assertEqual(rest, b"message 3\nmessage 4\n")
-
-    def test_what_is_wrong_is_refused_by_name_before_a_byte_is_sent(self):
-        agent = self.agent()
-        for options in ({"format": "pretty"}, {"since": "nonsense"}, {"until": "2012-13-01"}, {"priority": "loud"},
-                        {"cursor": "nonsense"}, {"grep": ""}, {"service": ""}, {"unit": ""},
-                        {"containerId": "a\0b"}, {"cursor": "s=1;i=1", "since": "now"}, {"since": "now", "until": "yesterday"}):
-            with self.subTest(options):
-                reply = agent.request("POST", "/v2/journal-logs", options)
-                self.assertEqual(reply.status, 400, reply.text)
-                self.assertIn(next(iter(options)), reply.json["message"])
-
-    def test_an_event_stream_is_asked_for_by_accept(self):
-        send(self.identifier, "hello")
-        wait_until(lambda: count(self.identifier) == 1, "the entry is there")
-        agent = self.agent()
-        reply = agent.request("POST", "/v2/journal-logs", json.dumps({"containerId": self.identifier}),
-                              {"Accept": "text/event-stream", "Content-Type": "application/json"})
-        self.assertEqual(reply.headers["Content-Type"], "text/event-stream")
-        self.assertEqual(reply.headers["Cache-Control"], "no-store")
-        self.assertTrue(reply.text.startswith("data: {"), reply.text[:100])
-
-    def test_a_follower_gets_what_is_written_and_ends_with_its_client(self):
+    def test_a_follower_hears_of_each_entry_once_and_ends_with_its_client(self):
         agent = self.agent()
         connection, response = self.follow(agent)
-        send(self.identifier, "first")
-        self.assertEqual(response.readline(), b"first\n")
-        send(self.identifier, "second")
-        self.assertEqual(response.readline(), b"second\n")
+        # From the first line on the stream is where it says it is.
+        send(self.identifier, "line 0")
+        lines = [response.readline()]
+        for number in range(1, 200):
+            send(self.identifier, f"line {number}")
+        lines += [response.readline() for _ in range(199)]
+        self.assertEqual(lines, [b"line %d\n" % number for number in range(200)])
         self.assertTrue(journal_descriptors(agent))
         response.close()
         connection.close()
@@ -200,7 +90,10 @@ class JournalStream(DeviceTest):
     def test_more_streams_than_allowed_are_refused_until_one_ends(self):
         agent = self.agent()
         streams = [self.follow(agent) for _ in range(16)]
-        self.assertEqual(agent.request("POST", "/v2/journal-logs", {"follow": True}).status, 503)
+        answer = agent.request("POST", "/v2/journal-logs", {"follow": True})
+        self.assertEqual(answer.status, 503, answer.text)
+        self.assertIn("journal streams", answer.text)
+        self.assertEqual(agent.get("/ping").text, "OK")
         connection, response = streams.pop()
         response.close()
         connection.close()
@@ -250,7 +143,7 @@ class JournalStream(DeviceTest):
         with open(os.path.join(required("SUPERVISOR_TEST_DIRECTORY"), "journald/journald.pid"), encoding="utf-8") as file:
             journald = int(file.read())
         agent = self.agent()
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, SOCKET, self.identifier, str(journald)])
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, NATIVE_SOCKET, self.identifier, str(journald)])
         self.addCleanup(writer.wait, 30)
         self.addCleanup(writer.kill)
         files = set(glob.glob(f"{FILES}/*/*.journal"))
@@ -280,7 +173,7 @@ class JournalStream(DeviceTest):
         other.read(1)
         with open(os.path.join(required("SUPERVISOR_TEST_DIRECTORY"), "journald/journald.pid"), encoding="utf-8") as file:
             journald = int(file.read())
-        writer = subprocess.Popen([sys.executable, "-c", STEADY_WRITER, SOCKET, self.identifier], stdin=subprocess.PIPE)
+        writer = subprocess.Popen([sys.executable, "-c", STEADY_WRITER, NATIVE_SOCKET, self.identifier], stdin=subprocess.PIPE)
         self.addCleanup(writer.wait, 30)
         self.addCleanup(writer.kill)
         number, descriptors = 0, []
@@ -383,21 +276,9 @@ def response_lines(response, number):
     return [response.readline().decode().rstrip("\n") for _ in range(number)]
 
 
-# Writes entries as the engine does: journald says of the sender what /proc says.
-ENGINE = """
-import json, socket, sys
-with open("/proc/self/comm", "w") as file:
-    file.write("dockerd")
-journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-journal.connect(sys.argv[1])
-for line in sys.stdin:
-    journal.send("".join(f"{name}={value}\\n" for name, value in json.loads(line).items()).encode())
-"""
-
-
 class LocalLogStream(DeviceTest):
     def engine_process(self):
-        process = subprocess.Popen([sys.executable, "-c", ENGINE, SOCKET], stdin=subprocess.PIPE, text=True)
+        process = subprocess.Popen([sys.executable, "-c", ENGINE, NATIVE_SOCKET], stdin=subprocess.PIPE, text=True)
 
         def end():
             process.stdin.close()
@@ -430,6 +311,33 @@ class LocalLogStream(DeviceTest):
             if "serviceName" in record:
                 found.append(record)
         return found
+
+    def test_containers_that_log_elsewhere_are_said_once_to_those_who_listen(self):
+        agent = self.agent(journal_directory=FILES)
+        agent.post_target(app(service("main"), service("quiet", number=2, environment={"BALENA_LOGS_LEVEL": "none"})))
+        self.wait_for_services(agent, "main", "quiet")
+        text = "The container of main logs to 'json-file' and not to journald: its lines are missing in the log stream"
+        connection, listener = self.listen(agent)
+        seen = []
+        while text not in seen:
+            record = json.loads(listener.readline())
+            self.assertTrue(record["isSystem"])
+            seen.append(record["message"])
+        self.assertNotIn("container of quiet", "".join(seen))
+        listener.close()
+        connection.close()
+        agent.post_target(app(service("main", environment={"A": "B"})))
+        wait_until(lambda: agent.status()["appState"] == "applied", "the other container runs")
+        connection, listener = self.listen(agent)
+        restarting = agent.request("POST", "/v2/applications/1/restart-service", {"serviceName": "main"})
+        self.assertEqual(restarting.status, 200, restarting.text)
+        events = [json.loads(listener.readline())["message"]]
+        while not events[-1].startswith(("Started service", "Restarting service", "Starting service")):
+            events.append(json.loads(listener.readline())["message"])
+        self.assertNotIn(text, events)
+        self.assertEqual(agent.log.count(text), 1)
+        listener.close()
+        connection.close()
 
     def test_lines_of_services_reach_every_listener(self):
         agent = self.agent(journal_directory=FILES)
