@@ -1,5 +1,6 @@
 import Database
 import EventLoop
+import Glibc
 import Logging
 import Model
 
@@ -39,6 +40,7 @@ extension StateEngine {
     progress.completed(planned)
     switch planned.step {
     case .updateCommit(let appId, let commit): commits[appId] = commit
+    case .takeLock(let appId, _, _): lockWatchers[appId] = nil
     case .ensureSupervisorNetwork, .ensureExtraFirmwareVolume: deviceDelay.succeed()
     case .start(_, let container?): forgetOwnStops([container.id])
     case .restore(let service): forgetOwnStops([service.container?.id].compactMap(\.self))
@@ -59,6 +61,7 @@ extension StateEngine {
     let delay = delayAfterFailure(of: planned.appId)
     if case .lock(let conflict) = error, conflict.isConflict {
       noteLock(conflict)
+      awaitRelease(of: conflict)
       let text = "Updates are locked, retrying in \(delay.compactText). Reason: \(conflict)"
       host?.report(.updateLocked, text: text, isError: false)
     } else {
@@ -93,6 +96,27 @@ extension StateEngine {
       ])
   }
 
+  /// Tries again when the lock goes: an app that gives way for a moment is not missed.
+  private func awaitRelease(of error: UpdateLockError) {
+    guard case .conflict(let lock) = error else { return }
+    // Where the kernel has no watch left, the end of the delay is waited for.
+    lockWatchers[lock.appId] = try? FileWatcher(lock.path, for: .presence) { [weak self] in
+      self?.lookFor(lock)
+    }
+    // It may have gone before it was watched.
+    EventLoop.shared.enqueue { [weak self] in self?.lookFor(lock) }
+  }
+
+  private func lookFor(_ lock: LockConflict) {
+    var status = stat()
+    guard lstat(lock.path, &status) != 0 else { return }
+    lockWatchers[lock.appId] = nil
+    let now = MonotonicTime.read()
+    guard appDelays[lock.appId]?.isWaiting(at: now) == true else { return }
+    appDelays[lock.appId]?.hasten(at: now, pause: Self.lockPause)
+    wake.set()
+  }
+
   /// Reached: nothing planned, nothing waited for, nothing under way.
   func settle(started: Int) {
     let isImageMissing = plan.apps.values.contains { app in
@@ -120,6 +144,7 @@ extension StateEngine {
       pullsWhenSettled = images.pullCount
       forgetGoneStops()
       lockConflicts = [:]
+      lockWatchers = [:]
       isForced = false
       isUpdateFailed = false
       logger.info("The target state is reached")

@@ -44,6 +44,10 @@ public final class StateEngine {
   var pullsWhenSettled = 0
   /// By app id: the lock of a user that was last in the way.
   var lockConflicts: [Int: LockConflict] = [:]
+  /// Of the locks that are in the way, by app.
+  var lockWatchers: [Int: FileWatcher] = [:]
+  /// How soon an app is tried again whose lock goes, comes and goes.
+  static let lockPause = Duration.seconds(1)
 
   let executor: StepExecutor
   let engine: EngineClient

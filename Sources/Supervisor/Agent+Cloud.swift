@@ -24,7 +24,7 @@ extension Agent {
       settings: settings, store: store, http: .shared, host: self, logger: Logger(label: "cloud")
     ) { [unowned self] in userAgent }
     self.cloud = cloud
-    do throws(FileError) {
+    do throws(SystemError) {
       configWatcher = try FileWatcher(paths.config) { [unowned self] in
         settings.reloadConfigFile()
         trustExtraRoots(environment)

@@ -34,7 +34,7 @@ extension Agent {
   private func watchVPN() {
     guard vpnWatcher == nil, !(settings.string(.apiEndpoint) ?? "").isEmpty else { return }
     let marker = "\(paths.vpnStatus)/active"
-    do throws(FileError) {
+    do {
       try DurableFile.makeDirectories(for: marker)
       vpnWatcher = try FileWatcher(marker, for: .presence) { [unowned self] in vpnChanged() }
     } catch {

@@ -84,6 +84,19 @@ class Locks(DeviceTest):
     def test_a_link_to_nowhere_does(self):
         self.held_up_by("resin-updates.lock", "symlink", lambda path: os.symlink("/nowhere", path))
 
+    def test_an_update_goes_on_when_the_lock_goes_and_not_when_its_delay_is_over(self):
+        agent = self.begin()
+        path = os.path.join(self.directory(agent, "two"), NAMES[1])
+        make_file(path)
+        agent.post_target(self.target(2))
+        # The delays double.
+        said = "Updates are locked, retrying in 32"
+        wait_until(lambda: said in agent.log, "the delay has grown", seconds=90)
+        os.unlink(path)
+        wait_until(lambda: self.lock_told(agent) is None and agent.status()["appState"] == "applied", "the update",
+                   seconds=15)
+        self.updated(agent)
+
     def test_another_app_is_updated_all_the_same(self):
         agent = self.begin()
         make_file(os.path.join(self.directory(agent, "one"), "updates.lock"))

@@ -4,6 +4,7 @@ import EventLoop
 nonisolated struct RetryDelay: Sendable {
   private(set) var failures = 0
   private(set) var retryAt: MonotonicTime?
+  private var failedAt: MonotonicTime?
   /// No delay is longer.
   var limit: Duration
 
@@ -14,7 +15,15 @@ nonisolated struct RetryDelay: Sendable {
     failures += 1
     let delay = Self.delay(failures, limit)
     retryAt = now + delay
+    failedAt = now
     return delay
+  }
+
+  /// What was in the way is gone: no need to wait on, but for a pause behind the last failure. The next
+  /// failure is delayed as if nothing had happened.
+  mutating func hasten(at now: MonotonicTime, pause: Duration) {
+    guard let retryAt, let failedAt else { return }
+    self.retryAt = min(retryAt, max(now, failedAt + pause))
   }
 
   mutating func succeed() {

@@ -1,4 +1,3 @@
-import EventLoop
 import Glibc
 
 /// Calls back when anyone has written or replaced a file (inotify(7)), so that edits by the host's
@@ -24,11 +23,11 @@ public final class FileWatcher {
     }
   }
 
-  /// - Throws: when the file's directory does not exist, or the kernel has no watch left.
+  /// - Throws: `inotify_add_watch` when the file's directory does not exist, or the kernel has no watch left.
   public init(
     _ path: String, for interest: Interest = .content, loop: EventLoop = .shared,
     onChange: @escaping () -> Void
-  ) throws(FileError) {
+  ) throws(SystemError) {
     watch = try FileWatch(path, interest.mask, loop: loop, onChange: onChange)
   }
 
@@ -43,22 +42,23 @@ private final class FileWatch {
   private let onChange: () -> Void
   private var watch: EventLoop.Watch?
 
-  init(_ path: String, _ mask: UInt32, loop: EventLoop, onChange: @escaping () -> Void) throws(FileError) {
-    name = Array(DurableFile.name(of: path).utf8)
+  init(_ path: String, _ mask: UInt32, loop: EventLoop, onChange: @escaping () -> Void) throws(SystemError) {
+    let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
+    name = Array(slash.map { path.utf8[path.utf8.index(after: $0)...] } ?? path.utf8[...])
+    let directory = slash.map { $0 == path.utf8.startIndex ? "/" : String(path[..<$0]) } ?? "."
     self.onChange = onChange
     descriptor = inotify_init1(Int32(IN_CLOEXEC) | Int32(IN_NONBLOCK))
-    guard descriptor >= 0 else { throw FileError("Cannot watch", path) }
-    let directory = DurableFile.directory(of: path)
+    guard descriptor >= 0 else { throw .last("inotify_init1") }
     guard inotify_add_watch(descriptor, directory, mask) >= 0 else {
-      let error = FileError("Cannot watch", directory)
+      let error = SystemError.last("inotify_add_watch")
       close(descriptor)
       throw error
     }
-    do {
+    do throws(SystemError) {
       watch = try loop.watch(descriptor, .read) { [weak self] _ in self?.takeEvents() }
     } catch {
       close(descriptor)
-      throw FileError(error.code, "Cannot watch \(path): \(error)", path: path)
+      throw error
     }
   }
 
