@@ -397,8 +397,8 @@ public final class StateEngine {
     let order = current.services
       .map { (appId: $1.appId, name: $1.name, container: $1.container?.id ?? "", key: $0) }
       .sorted { ($0.appId, $0.name, $0.container) < ($1.appId, $1.name, $1.container) }
-    let services = order.map { entry in
-      var service = current.services[entry.key]!
+    let services = order.compactMap { entry -> Service? in
+      guard var service = current.services[entry.key] else { return nil }
       let release = ServiceRelease(appId: service.appId, service: service.name, commit: service.commit)
       if let name = imageNames[release] { service.imageName = name }
       return service

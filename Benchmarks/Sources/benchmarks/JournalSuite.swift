@@ -21,15 +21,20 @@ struct JournalSuite {
     progress("writing \(JournalFile.entries) entries")
     let files = try JournalFile.make(in: setting.directory)
     var figures = JournalFigures()
-    let agent = try AgentProcess(
-      setting, name: "journal", port: 18_591, more: ["--journal-directory", files.path])
-    try agent.start()
-    defer { agent.stop() }
-    try measureFormats(agent, files, &figures)
-    try measureStreams(agent, &figures)
-    try agent.requireAlive()
+    try withAgent("journal", port: 18_591, files) { try measureFormats($0, files, &figures) }
+    // One that has read nothing before: what the streams leave counts as theirs.
+    try withAgent("streams", port: 18_593, files) { try measureStreams($0, &figures) }
     try measureFollowing(&figures)
     return figures
+  }
+
+  private func withAgent(_ name: String, port: Int, _ files: URL, _ body: (AgentProcess) throws -> Void) throws {
+    let agent = try AgentProcess(
+      setting, name: name, port: port, more: ["--journal-directory", files.path])
+    try agent.start()
+    defer { agent.stop() }
+    try body(agent)
+    try agent.requireAlive()
   }
 
   // MARK: - Whole reads
