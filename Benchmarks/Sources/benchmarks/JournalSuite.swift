@@ -28,7 +28,9 @@ struct JournalSuite {
     return figures
   }
 
-  private func withAgent(_ name: String, port: Int, _ files: URL, _ body: (AgentProcess) throws -> Void) throws {
+  private func withAgent(_ name: String, port: Int, _ files: URL, _ body: (AgentProcess) throws -> Void)
+    throws
+  {
     let agent = try AgentProcess(
       setting, name: name, port: port, more: ["--journal-directory", files.path])
     try agent.start()
