@@ -17,7 +17,7 @@ from test_journal import FORMATS, objects
 
 ENTRIES = 20_000
 # Of the product of formats, filters and times so many are compared, another choice each time; `all` for every one:
-#   JOURNAL_COMBINATIONS=all INTEGRATION_OPTIONS="-k combination" scripts/run-tests integration
+#   TEST_LIMIT_SECONDS=1200 JOURNAL_COMBINATIONS=all INTEGRATION_OPTIONS="-k combination" scripts/run-tests integration
 COMBINATIONS = os.environ.get("JOURNAL_COMBINATIONS", "150")
 # A failure is repeated with the seed that it names.
 SEED = int(os.environ.get("JOURNAL_SEED") or random.SystemRandom().randrange(1 << 32))
