@@ -285,7 +285,11 @@ class Certificates(CloudTest):
         agent.start(environment={"NODE_EXTRA_CA_CERTS": path})
         self.device(agent)
         self.assertIn("balenaRootCA", agent.log)
-        self.assertEqual(agent.log.count("1 of the extra certificates cannot be read"), 1)
+        self.assertEqual(agent.log.count("2 of 3 certificates of NODE_EXTRA_CA_CERTS cannot be read"), 1)
+        # What stands in config.json counts anew with each change of the file, and is said when it is another.
+        self.write_config(agent, {**self.config_of(agent), "unknown": 1})
+        time.sleep(1)
+        self.assertEqual(agent.log.count("certificates of NODE_EXTRA_CA_CERTS cannot be read"), 1)
 
     def test_a_root_that_comes_with_a_change_of_config_json_is_trusted_at_once(self):
         agent = self.managed_agent(balenaRootCA="")
