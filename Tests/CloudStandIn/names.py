@@ -26,9 +26,14 @@ class NameServer:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind((address, 53))
         self.address = address
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.socket.settimeout(0.1)
+        self._stop = threading.Event()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
 
     def stop(self):
+        self._stop.set()
+        self.thread.join()
         self.socket.close()
 
     def write_configuration(self, path):
@@ -38,11 +43,11 @@ class NameServer:
         return path
 
     def _serve(self):
-        while True:
+        while not self._stop.is_set():
             try:
                 query, client = self.socket.recvfrom(4096)
-            except OSError:
-                return
+            except TimeoutError:
+                continue
             threading.Thread(target=self._answer, args=(query, client), daemon=True).start()
 
     def _answer(self, query, client):

@@ -115,6 +115,5 @@ class Names(CloudTest):
         self.stand_in.stop()
         self.stand_in.host = "127.0.0.2"
         self.stand_in.start()
-        self.stand_in.use_certificate(*self.stand_in.authority.leaf("named", subject=NAME, names=f"DNS:{NAME}"))
         self.names.records[NAME] = ["127.0.0.2"]
         self.heals(device)
