@@ -66,7 +66,9 @@ public nonisolated struct ReportThrottle: Sendable, Hashable {
   }
 
   /// There was nothing to report.
-  public mutating func looked(at now: Duration) { nextMetrics = now + Self.metricsSpacing }
+  public mutating func looked(at now: Duration) {
+    if delayOfMetrics(at: now) == .zero { nextMetrics = now + Self.metricsSpacing }
+  }
 
   /// How long a change has to wait.
   public func delayOfChange(at now: Duration) -> Duration {

@@ -252,6 +252,7 @@ class _Handler(LogSink, FaultyAnswers, http.server.BaseHTTPRequestHandler):
             headers={k.lower(): v for k, v in self.headers.items() if k.lower() != "authorization"},
             key_in_url=bool(self.key and self.key in self.path), scheme="https" if self.server.tls else "http")
         fault = stand_in.faults.take(endpoint)
+        self.row["faulty"] = fault is not None
         self.server.busy.add(self.connection)
         guard = endpoint in ("state-get", "state-patch", "tags", "log-stream")
         flight = (endpoint, groups[:1] or None)

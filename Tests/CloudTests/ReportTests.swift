@@ -86,7 +86,11 @@ struct ReportTests {
     var throttle = ReportThrottle(uuid: "ab")
     throttle.looked(at: .seconds(100))
     #expect(throttle.delayOfChange(at: .seconds(100)) == .zero)
-    #expect(throttle.delayOfMetrics(at: .seconds(100)) > .zero)
+    #expect(throttle.delayOfMetrics(at: .seconds(100)) == .seconds(300))
+    throttle.accepted(at: .seconds(200), isOnlyMetrics: false)
+    let next = throttle.delayOfMetrics(at: .seconds(201))
+    throttle.looked(at: .seconds(201))
+    #expect(throttle.delayOfMetrics(at: .seconds(201)) == next)
   }
 
   @Test func afterThreeRefusalsEverySecondReportGoesWithoutApps() {

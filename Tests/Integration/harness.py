@@ -208,6 +208,7 @@ class Agent:
         self.port = free_port()
         self.log_path = self.path("log")
         self.process = None
+        self.starts = []
         self.places = {"config": self.config, "database": self.path("database.sqlite")}
 
     def path(self, name):
@@ -234,6 +235,7 @@ class Agent:
         """`prefix` is a command that executes the rest of its arguments."""
         arguments = self.arguments(**overrides)
         self.note_secrets()
+        self.starts.append(time.monotonic())
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [*prefix, required("SUPERVISOR_TEST_BINARY"), *arguments],

@@ -123,3 +123,10 @@ class Connections(CloudTest):
         self.stand_in.accept_delay, self.stand_in.socket_limit = 0, None
         wait_until(lambda: any("Supervisor starting" in record["message"] for _, record in device.log_arrivals),
                    "the log stream gets through")
+
+    def test_proxies_that_the_environment_names_are_not_asked(self):
+        names = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+        agent = self.managed_agent(start=False)
+        agent.start(environment={name: "http://127.0.0.1:9" for name in names})
+        self.device(agent)
+        wait_until(lambda: self.stand_in.seen("state-patch", status=200), "it reports")
