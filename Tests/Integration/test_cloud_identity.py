@@ -48,6 +48,7 @@ class Identity(CloudTest):
             return [(row["uuid"], row["deviceApiKey"]) for row in json.load(file)]
 
     def test_no_error_of_a_server_or_of_the_network_ever_throws_the_identity_away(self):
+        self.stand_in.faults.add(endpoint="odata", status=500)
         agent = self.stranger()
         faults = (
             {"status": 500}, {"status": 502}, {"status": 503, "retry_after": "1"}, {"status": 429}, {"status": 400},
@@ -55,14 +56,16 @@ class Identity(CloudTest):
             {"body": "html"}, {"body": "empty"}, {"body": "invalid-json"}, {"body": "truncated"},
         )
         waited = 0
+        self.wait_for_attempts(agent, 1)
         for fault in faults:
             with self.subTest(fault=fault):
                 self.stand_in.faults.clear()
                 row = self.stand_in.faults.add(endpoint="odata", **fault)
-                # The wait for the next attempt is over as well.
+                failures = agent.log.count("Device bootstrap failed")
+                # Between two attempts: one that is under way would be given up.
                 waited += TEN_MINUTES
                 self.pass_time(agent, waited)
-                wait_until(lambda: row.hits, "the look-up fails")
+                wait_until(lambda: agent.log.count("Device bootstrap failed") > failures and row.hits, "the look-up fails")
         self.assertEqual(self.identity(agent), (UUID, KEY))
         self.assertIsNone(self.former(agent))
         # A cloud that is told of the key has its device back.

@@ -114,14 +114,20 @@ class Limits(CloudTest):
 class Connections(CloudTest):
     def test_a_cloud_that_is_slow_to_accept_and_takes_few_connections_is_lived_with(self):
         release = self.cloud.add_release(self.fleet, {"main": service()})
-        self.stand_in.accept_delay, self.stand_in.socket_limit = 2, 2
+        self.stand_in.accept_delay = 2
         slow = self.stand_in.faults.add(endpoint="state-get", body_wait=2, count=1)
         agent, device = self.provisioned_agent()
         self.wait_for_report(device, release, "main")
         self.assertEqual(slow.count, 0)
+        # Polls and the log stream want a connection each.
+        self.stand_in.accept_delay, self.stand_in.socket_limit = 0, 1
+        for each in self.stand_in.servers:
+            each.cut()
+        new = self.cloud.add_release(self.fleet, {"main": service(environment={"NEW": "1"})})
         wait_until(lambda: self.stand_in.seen("refused-connection"), "a connection is one too many")
-        self.stand_in.accept_delay, self.stand_in.socket_limit = 0, None
-        wait_until(lambda: any("Supervisor starting" in record["message"] for _, record in device.log_arrivals),
+        self.stand_in.socket_limit = None
+        self.wait_for_report(device, new, "main")
+        wait_until(lambda: len([1 for _, record in device.log_arrivals if "Started service" in record["message"]]) > 1,
                    "the log stream gets through")
 
     def test_proxies_that_the_environment_names_are_not_asked(self):
