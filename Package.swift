@@ -44,7 +44,7 @@ let package = Package(
       name: "CSystemd", path: "CSystemd",
       linkerSettings: [.linkedLibrary("systemd"), .linkedLibrary("udev")]),
     .target(
-      name: "CCurl", linkerSettings: [.linkedLibrary("curl")]),
+      name: "CCurl", linkerSettings: [.linkedLibrary("curl"), .linkedLibrary("crypto")]),
     .target(
       name: "CZlib", linkerSettings: [.linkedLibrary("z")]),
     .target(

@@ -1,3 +1,4 @@
+import EventLoop
 public import JSON
 
 // What of the device's state the cloud has to be told (cloud 3.2). Pure.
@@ -47,24 +48,27 @@ public nonisolated struct ReportThrottle: Sendable, Hashable {
   public static let metricsSpacing = Duration.seconds(300)
 
   private var lastAccepted: Duration?
-  private var lastLook: Duration?
-  /// Spreads the metrics of a fleet over the time between two of them.
+  private var nextMetrics: Duration?
+  /// A fleet that changes at once would else have its metrics reported at once, five minutes later.
   private let phase: Duration
 
   /// - Parameter uuid: of the device; decides on its phase.
   public init(uuid: String) {
     // FNV-1a: the same at each start, other than Swift's hashes.
     let hash = uuid.utf8.reduce(UInt64(0xcbf2_9ce4_8422_2325)) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-    phase = .seconds(Int64(hash % UInt64(Self.spacing.components.seconds)))
+    phase = .milliseconds(Int64(hash % UInt64(Self.metricsSpacing.milliseconds)))
   }
 
-  public mutating func accepted(at now: Duration) {
+  /// The phase shifts the metrics that follow a change, and these keep the distance.
+  public mutating func accepted(at now: Duration, isOnlyMetrics: Bool) {
     lastAccepted = now
-    lastLook = now
+    nextMetrics = now + Self.metricsSpacing + (isOnlyMetrics ? .zero : phase)
   }
 
   /// There was nothing to report.
-  public mutating func looked(at now: Duration) { lastLook = now }
+  public mutating func looked(at now: Duration) {
+    if delayOfMetrics(at: now) == .zero { nextMetrics = now + Self.metricsSpacing }
+  }
 
   /// How long a change has to wait.
   public func delayOfChange(at now: Duration) -> Duration {
@@ -74,8 +78,8 @@ public nonisolated struct ReportThrottle: Sendable, Hashable {
 
   /// How long a change of metrics alone has to wait.
   public func delayOfMetrics(at now: Duration) -> Duration {
-    guard let lastLook else { return .zero }
-    return max(.zero, lastLook + Self.metricsSpacing + phase - now)
+    guard let nextMetrics else { return .zero }
+    return max(.zero, nextMetrics - now)
   }
 }
 

@@ -90,7 +90,7 @@ final class StateReporter {
       _ = try await client.succeed(
         "PATCH", CloudAddress.resolve("/device/v3/state", on: client.base), key: client.deviceKey,
         body: .object([audience.uuid: .object(fields)]))
-      succeeded(wanted: wanted, current: current)
+      succeeded(wanted: wanted, isOnlyMetrics: !isLeaving && ReportDifference.isOnlyMetrics(fields))
     } catch {
       await failed(error)
     }
@@ -100,7 +100,7 @@ final class StateReporter {
     ReportDifference.isOnlyMetrics(fields) && throttle.delayOfMetrics(at: Self.now) > .zero
   }
 
-  private func succeeded(wanted: JSONObject, current: JSONObject) {
+  private func succeeded(wanted: JSONObject, isOnlyMetrics: Bool) {
     let apps = accepted["apps"]
     accepted = wanted
     if refusals.isWithoutApps {
@@ -112,7 +112,7 @@ final class StateReporter {
       knownRefusal = nil
     }
     refusals.succeed()
-    throttle.accepted(at: Self.now)
+    throttle.accepted(at: Self.now, isOnlyMetrics: isOnlyMetrics)
     if isProblemKnown { logger.notice("The cloud takes state reports again") }
     isProblemKnown = false
     logger.info("Reported current state to the cloud")

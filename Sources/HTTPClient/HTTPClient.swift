@@ -20,12 +20,7 @@ public final class HTTPClient {
   /// Sent with every request that brings no `User-Agent` of its own; nil sends none.
   public var userAgent: String?
 
-  /// Called when extra certificates cannot be read and are left out from now on, with their number.
-  public var onUnreadableRoots: (_ count: Int) -> Void = { _ in }
-
   private var roots: TrustRoots?
-  /// Goes up when `roots` change.
-  private var rootsRevision = 0
   private var multi: MultiHandle?
   private let multicast = MulticastResolver()
 
@@ -35,15 +30,12 @@ public final class HTTPClient {
 
   /// Certificates to trust beyond the system's.
   ///
-  /// - Parameter texts: PEM (RFC 7468); blocks that are no well-formed certificate are left out.
-  /// - Returns: how many certificates are used.
+  /// - Parameter texts: PEM; blocks that cannot be read are left out.
+  /// - Returns: what each text holds; nil when they are those of before.
   @discardableResult
-  public func setExtraRoots(_ texts: [String]) -> Int {
+  public func setExtraRoots(_ texts: [String]) -> [PEMCertificates]? {
     var roots = roots ?? TrustRoots()
-    defer {
-      self.roots = roots
-      rootsRevision += 1
-    }
+    defer { self.roots = roots }
     return roots.setExtra(texts)
   }
 
@@ -51,9 +43,8 @@ public final class HTTPClient {
   ///
   /// A cancelled task ends the transfer. Any status is an answer.
   public func send(_ request: ClientRequest) async throws(ClientError) -> ClientResponse {
-    let revision = rootsRevision
     do throws(ClientError) { return try await sendOnce(request) } catch {
-      return try await sendOnce(try await remedied(request, after: error, rootsRevision: revision))
+      return try await sendOnce(try await withAddresses(request, after: error))
     }
   }
 
@@ -67,9 +58,8 @@ public final class HTTPClient {
   ///
   /// A task cancelled before the head, or while it waits for a piece of the body, ends the transfer.
   public func stream(_ request: ClientRequest) async throws(ClientError) -> StreamedResponse {
-    let revision = rootsRevision
     do throws(ClientError) { return try await streamOnce(request) } catch {
-      return try await streamOnce(try await remedied(request, after: error, rootsRevision: revision))
+      return try await streamOnce(try await withAddresses(request, after: error))
     }
   }
 
@@ -77,24 +67,6 @@ public final class HTTPClient {
     let transfer = try begin(request, sink: .queue)
     await transfer.wait(for: .head)
     return try transfer.streamedAnswer()
-  }
-
-  /// The request to send once more, when there is something to be done about the failure.
-  private func remedied(
-    _ request: ClientRequest, after error: ClientError, rootsRevision revision: Int
-  ) async throws(ClientError) -> ClientRequest {
-    guard error.code == Int32(CURLE_SSL_CACERT_BADFILE.rawValue) else {
-      return try await withAddresses(request, after: error)
-    }
-    // Another request may have done it meanwhile.
-    if var roots, revision == rootsRevision {
-      let count = roots.removeUnreadable()
-      self.roots = roots
-      rootsRevision += 1
-      onUnreadableRoots(count)
-    }
-    if case .stream = request.body { throw error }
-    return request
   }
 
   /// The request with what multicast DNS says of its host, when a look-up has failed. A body that is streamed

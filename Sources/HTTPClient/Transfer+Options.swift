@@ -18,6 +18,9 @@ extension Transfer {
     if let path = request.unixSocket { ccurl_set_string(easy, CURLOPT_UNIX_SOCKET_PATH, path) }
     ccurl_set_string(easy, CURLOPT_PROXY, "")
     ccurl_set_long(easy, CURLOPT_NOSIGNAL, 1)
+    // A transfer that ends during a look-up leaves the resolver's thread to end by itself; libcurl would wait for
+    // it, and the loop with it, until the name servers have answered or not.
+    ccurl_set_long(easy, CURLOPT_QUICK_EXIT, 1)
     ccurl_set_long(easy, CURLOPT_TCP_KEEPALIVE, 1)
     ccurl_set_long(easy, CURLOPT_BUFFERSIZE, Self.bufferSize)
     ccurl_set_long(easy, CURLOPT_UPLOAD_BUFFERSIZE, Self.bufferSize)

@@ -23,7 +23,7 @@ final class Transfer {
   /// libcurl's receive and send buffers, each held for the time of a transfer.
   static let bufferSize = 16 * 1024
   /// Bytes of an answer's head; a server may not make us remember more.
-  static let headLimit = 128 * 1024
+  static let headLimit = 64 * 1024
 
   let request: ClientRequest
   let sink: Sink

@@ -15,9 +15,6 @@ import StateEngine
 extension Agent {
   /// Makes the link and starts it. An unmanaged device has one, too: it may join a fleet.
   func startCloud(environment: [String: String], engine: EngineClient) {
-    HTTPClient.shared.onUnreadableRoots = { [logger] count in
-      logger.warning("\(count) of the extra certificates cannot be read: they are not used")
-    }
     trustExtraRoots(environment)
     for path in [reportCachePath, formerIdentityPath, paths.configCopy] { DurableFile.secure(path) }
     let cloud = CloudLink(
@@ -65,22 +62,30 @@ extension Agent {
 
   /// Certificates beyond the system's, in the order of cloud 0.3. A bad one is left out alone.
   private func trustExtraRoots(_ environment: [String: String]) {
-    var texts: [String] = []
+    var sources: [(name: String, text: String)] = []
     if let path = environment["NODE_EXTRA_CA_CERTS"], !path.isEmpty {
-      do throws(FileError) { texts.append(String(decoding: try DurableFile.read(path), as: UTF8.self)) } catch
-      {
+      do throws(FileError) {
+        sources.append(
+          ("NODE_EXTRA_CA_CERTS", String(decoding: try DurableFile.read(path), as: UTF8.self)))
+      } catch {
         logger.warning("The certificates of NODE_EXTRA_CA_CERTS are not used: \(error)")
       }
     }
-    if let text = environment["BALENA_ROOT_CA"] { texts.append(text) }
-    if let text = settings.configMember("balenaRootCA")?.stringValue {
-      if let decoded = Base64.decode(text) {
-        texts.append(String(decoding: decoded, as: UTF8.self))
-      } else {
-        logger.warning("balenaRootCA of \(paths.config) is no base64 text: it is not used")
+    if let text = environment["BALENA_ROOT_CA"], !text.isEmpty { sources.append(("BALENA_ROOT_CA", text)) }
+    if let text = settings.configMember("balenaRootCA")?.stringValue, !text.isEmpty {
+      // What is no base64 text has no certificate either.
+      sources.append(("balenaRootCA", String(decoding: Base64.decode(text) ?? [], as: UTF8.self)))
+    }
+    guard let contents = HTTPClient.shared.setExtraRoots(sources.map(\.text)) else { return }
+    for (source, content) in zip(sources, contents) {
+      if content.unreadable > 0 {
+        let all = content.count + content.unreadable
+        logger.warning(
+          "\(content.unreadable) of \(all) certificates of \(source.name) cannot be read: the others count")
+      } else if content.count == 0 {
+        logger.warning("\(source.name) has no certificate")
       }
     }
-    HTTPClient.shared.setExtraRoots(texts)
   }
 }
 

@@ -119,6 +119,11 @@ def page_handler(stand_in, fleet):
             release = cloud.add_release(fleet, body["services"])
             cloud.notify()
             return {"commit": release.commit}
+        if path == "/connections":
+            stand_in.accept_delay = body.get("delay", stand_in.accept_delay)
+            stand_in.socket_limit = body.get("limit", stand_in.socket_limit)
+            stand_in.use_certificate(*stand_in.certificate, has_tickets=body.get("sessions", True))
+            return {}
         if path == "/close-idle":
             return {"closed": stand_in.close_idle()}
         device = cloud.devices[body["uuid"]]

@@ -20,11 +20,11 @@ class Authority:
         self.certificate = os.path.join(directory, f"{name}.pem")
         self.key = os.path.join(directory, f"{name}.key")
         if not os.path.exists(self.certificate):
-            _openssl(
-                "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                "-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "3650",
-                "-subj", f"/CN=Cloud stand-in {name}", "-addext", "basicConstraints=critical,CA:TRUE",
-                "-addext", "keyUsage=critical,keyCertSign,cRLSign", cwd=directory)
+            # Valid whatever a test sets the clock of a device to, so that it is the leaf that says no.
+            self._sign(
+                name, f"Cloud stand-in {name}", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign",
+                -20 * 365, 40 * 365, "-selfsign")
+            os.rename(os.path.join(directory, f"{name}.crt"), self.certificate)
         with open(self.certificate, encoding="ascii") as file:
             self.pem = file.read()
 
@@ -32,12 +32,21 @@ class Authority:
         """Paths of a chain and a key; `start` and `days` in days from now make it expired or not yet valid."""
         key = os.path.join(self.directory, f"{name}.key")
         chain = os.path.join(self.directory, f"{name}.chain")
+        self._sign(name, subject, f"basicConstraints=CA:FALSE\nsubjectAltName={names}", start, days)
+        with open(os.path.join(self.directory, f"{name}.crt"), encoding="ascii") as file:
+            text = file.read()
+        with open(chain, "w", encoding="ascii") as file:
+            file.write(text + self.pem)
+        return chain, key
+
+    def _sign(self, name, subject, extensions, start, days, *more):
+        """Makes a key, and a certificate of this authority for it, below `name`."""
         config = os.path.join(self.directory, f"{name}.cnf")
         with open(config, "w", encoding="ascii") as file:
             file.write(
                 "[ca]\ndefault_ca=a\n[a]\nnew_certs_dir=.\ndatabase=%s.index\nserial=%s.serial\n"
                 "default_md=sha256\npolicy=p\nx509_extensions=x\nunique_subject=no\n[p]\ncommonName=supplied\n"
-                "[x]\nbasicConstraints=CA:FALSE\nsubjectAltName=%s\n" % (name, name, names))
+                "[x]\n%s\n" % (name, name, extensions))
         with open(os.path.join(self.directory, f"{name}.index"), "w", encoding="ascii"):
             pass
         with open(os.path.join(self.directory, f"{name}.serial"), "w", encoding="ascii") as file:
@@ -45,15 +54,11 @@ class Authority:
         _openssl(
             "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key",
             "-out", f"{name}.csr", "-subj", f"/CN={subject}", cwd=self.directory)
+        issuer = [] if more else ["-cert", f"{self.name}.pem"]
         _openssl(
-            "ca", "-batch", "-config", config, "-cert", f"{self.name}.pem", "-keyfile", f"{self.name}.key",
+            "ca", "-batch", "-config", config, *issuer, "-keyfile", f"{self.name}.key", *more,
             "-in", f"{name}.csr", "-out", f"{name}.crt", "-notext", "-startdate", _date(start),
             "-enddate", _date(start + days), cwd=self.directory)
-        with open(os.path.join(self.directory, f"{name}.crt"), encoding="ascii") as file:
-            text = file.read()
-        with open(chain, "w", encoding="ascii") as file:
-            file.write(text + self.pem)
-        return chain, key
 
 
 def _date(days):

@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 
+import packing
 from model import compact
 
 
@@ -85,9 +86,19 @@ class FaultyAnswers:
             self.end_headers()
             self.wfile.write(b"%x\r\n" % len(content) + content[: len(content) // 2])
             raise Cut
+        if fault.head:
+            headers["X-Filler"] = "x" * fault.head
+        content += b" " * (fault.size - len(content))
+        if fault.encoding:
+            headers["Content-Encoding"], content = packing.packed(fault.encoding, content)
         if fault.connection == "reset-in-body":
             self.answer(status, headers, content[: len(content) // 2], length=len(content))
             self._break("reset")
+        if fault.body_wait:
+            self.answer(status, {**headers, "Content-Encoding": "identity"}, b"", length=len(content))
+            self.wfile.flush()
+            time.sleep(fault.body_wait)
+            return self.wfile.write(content)
         if fault.body_delay:
             self.answer(status, {**headers, "Content-Encoding": "identity"}, b"", length=len(content))
             for at in range(0, len(content), 64):

@@ -1,15 +1,21 @@
-"""The other end of a log stream."""
+"""The other end of a log stream, and what people read of it."""
 
 import json
 import select
 import time
+import urllib.parse
 import zlib
 
 from faulty import Cut
-from model import compact
+from model import Refused, compact
 
 REFUSAL_DELAY = 55
 BUFFER, FLUSH = 50, 0.5
+SLOW_RATE = 100
+HEARTBEAT = 58
+# Records of a batch, and batches in so many seconds.
+BATCH, BATCHES, BATCH_TIME = 10, 15, 10
+OLDEST = 30 * 86400
 
 
 class LogSink:
@@ -51,12 +57,12 @@ class LogSink:
         while True:
             if mode == "close-every" and time.monotonic() - opened > fault.period:
                 raise Cut
-            if mode == "slow":
-                time.sleep(1)
             chunk = self._chunk(timeout=0.2 if mode == "close-every" else None)
             if chunk is None:
                 continue
             self.row["received"] = self.row.get("received", 0) + len(chunk)
+            if mode == "slow":
+                stand_in._stop.wait(len(chunk) / SLOW_RATE)
             if not chunk:
                 if pending:
                     return self.answer(400, content=b"incomplete record")
@@ -103,3 +109,76 @@ class LogSink:
         data = self.rfile.read(length)
         self.rfile.readline()
         return data
+
+    # --- the API of people, and of devices of old
+
+    def read_logs(self, uuid, query):
+        """`GET /device/v2/<uuid>/logs`."""
+        cloud = self.server.stand_in.cloud
+        device = cloud.devices.get(uuid)
+        if device is None:
+            raise Refused(404)
+        if self.key not in cloud.user_keys:
+            raise Refused(401)
+        options = dict(urllib.parse.parse_qsl(query))
+        with cloud.lock:
+            rows, seen = list(device.logs), device.logged
+        if "start" in options:
+            start = _moment(options["start"])
+            if start < (time.time() - OLDEST) * 1000:
+                raise Refused(400, "start is too long ago")
+            rows = [row for row in rows if row["timestamp"] >= start]
+        count = options.get("count", "all")
+        if count != "all":
+            if not count.isdigit():
+                raise Refused(400, "count is no number")
+            rows = rows[-int(count):] if int(count) else []
+        if options.get("stream") == "1":
+            return self._stream_logs(device, rows, seen)
+        return self.answer(200, {"Content-Type": "application/json"}, compact(rows))
+
+    def _stream_logs(self, device, rows, seen):
+        cloud = self.server.stand_in.cloud
+        self.close_connection = True
+        self.row["status"] = 200
+        self.send_response_only(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.end_headers()
+        last = time.monotonic()
+        while True:
+            if rows or time.monotonic() - last >= HEARTBEAT:
+                self.wfile.write(b"".join(compact(row) + b"\n" for row in rows) or b"\n")
+                self.wfile.flush()
+                last = time.monotonic()
+            if self.server.stand_in._stop.wait(0.1):
+                raise Cut
+            with cloud.lock:
+                new = device.logged - seen
+                rows, seen = device.logs[-new:] if new else [], device.logged
+
+    def write_logs(self, uuid, records):
+        """`POST /device/v2/<uuid>/logs`: batches, which were before the stream."""
+        cloud = self.server.stand_in.cloud
+        device = cloud.authenticated(self.key, uuid)
+        now = time.monotonic()
+        device.batches = [at for at in device.batches if now - at < BATCH_TIME]
+        if len(device.batches) >= BATCHES:
+            return 429, {"Retry-After": str(BATCH_TIME)}, b""
+        if not isinstance(records, list) or len(records) > BATCH:
+            raise Refused(400)
+        device.batches.append(now)
+        for record in records:
+            cloud.add_record(device, record)
+        return 201, {}, b""
+
+
+def _moment(text):
+    """Milliseconds since 1970 of a number of them, or of a date."""
+    import datetime
+
+    if text.isdigit():
+        return int(text)
+    try:
+        return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000
+    except ValueError:
+        raise Refused(400, "start is no date") from None

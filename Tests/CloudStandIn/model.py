@@ -11,17 +11,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+import reports
+
 POLL_FLOOR = 600000
-UPDATE_STATUSES = ("aborted", "applying changes", "done", "downloaded", "downloading", "rejected")
-SERVICE_STATUSES = (
-    "Downloading", "Downloaded", "Installing", "Installed", "Starting", "Running", "Idle", "Handing over",
-    "Awaiting handover", "Stopping", "Stopped", "exited", "Deleting", "deleted", "Dead", "paused", "restarting",
-    "removing", "configuring", "Unknown",
-)
-METRICS = (
-    "memory_usage", "memory_total", "storage_block_device", "storage_usage", "storage_total", "cpu_temp",
-    "cpu_usage", "cpu_id",
-)
 LOG_LIMIT = 1000
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_:]*")
 
@@ -73,14 +65,23 @@ class Device:
     frozen: bool = False
     deleted: bool = False
     address: str = ""
+    running: str = ""
+    update_status: str = ""
+    metrics_at: float | None = None
+    logged: int = 0
+    batches: list = field(default_factory=list)
 
 
 class Cloud:
     """All tables. Methods that the HTTP side calls take the caller's key and are serialised by `lock`."""
 
-    def __init__(self, poll_floor=POLL_FLOOR):
+    def __init__(self, poll_floor=POLL_FLOOR, refusal_memory=0):
+        """`refusal_memory`: seconds for which a key that was refused a target stays so; the real API's are 600."""
         self.lock = threading.RLock()
         self.poll_floor = poll_floor
+        self.refusal_memory = refusal_memory
+        self.refused = {}
+        self.supervisor_releases = []
         self.fleets = {}
         self.devices = {}
         self.provisioning_keys = {}
@@ -150,6 +151,17 @@ class Cloud:
             raise Refused(401)
         return device
 
+    def reader(self, key, uuid):
+        """The device of a request for its target; a refusal is remembered."""
+        now = time.monotonic()
+        if now - self.refused.get((key, uuid), float("-inf")) < self.refusal_memory:
+            raise Refused(401)
+        try:
+            return self.authenticated(key, uuid)
+        except Refused:
+            self.refused[key, uuid] = now
+            raise
+
     # --- provisioning
 
     def register(self, key, body):
@@ -177,6 +189,8 @@ class Cloud:
             api_key = body.get("api_key") or hashlib.md5(body["uuid"].encode()).hexdigest()
             device = self.add_device(fleet, body["uuid"], api_key, f"device-{len(self.devices)}", body["device_type"])
             device.registration = dict(body)
+            if device.registration.get("os_variant") not in (None, "dev", "prod"):
+                del device.registration["os_variant"]
             return {"id": device.id, "uuid": device.uuid, "api_key": api_key}
 
     def add_device_key(self, caller, device_id, body):
@@ -215,6 +229,8 @@ class Cloud:
             ]
         if resource == "application":
             return [{"id": f.id, "uuid": f.uuid, "app_name": f.name} for f in fleets]
+        if resource == "supervisor_release":
+            return self.supervisor_releases
         raise Refused(404, "Not Found")
 
     def patch_device(self, caller, device_id, body):
@@ -277,7 +293,7 @@ class Cloud:
 
     # --- report
 
-    def report(self, key, body):
+    def report(self, key, body, address=""):
         if not isinstance(body, dict) or not body:
             raise Refused(401)
         uuids = [uuid for uuid, value in body.items() if isinstance(value, dict)]
@@ -289,12 +305,12 @@ class Cloud:
             if not key:
                 raise Refused(401, {"error": "API key required"})
             for uuid in uuids:
-                if not _valid_report(body[uuid]):
+                if not reports.is_valid(body[uuid]):
                     raise Refused(400)
             for uuid in uuids:
                 self._check_images(self.authenticated(key, uuid), body[uuid])
             for uuid in uuids:
-                self._apply(self.devices[uuid], body[uuid])
+                reports.store(self.devices[uuid], body[uuid], address)
 
     def _check_images(self, device, state):
         for app_uuid, app in state.get("apps", {}).items():
@@ -307,30 +323,6 @@ class Cloud:
                 for service in release["services"].values():
                     if service["image"] not in images:
                         raise Refused(401)
-
-    def _apply(self, device, state):
-        limits = {"status": 50, "os_version": 70, "supervisor_version": 20, "api_secret": 64}
-        for name, value in state.items():
-            if name == "apps":
-                continue
-            if name in limits and isinstance(value, str):
-                value = value[: limits[name]]
-            device.state[name] = value
-        if "apps" not in state:
-            return
-        reported = set()
-        for app in state["apps"].values():
-            for commit, release in app["releases"].items():
-                for name, service in release["services"].items():
-                    reported.add((commit, name))
-                    row = device.image_rows.setdefault((commit, name), {})
-                    row.update({k: v for k, v in service.items() if k != "status" or v in SERVICE_STATUSES})
-                    row["deleted"] = False
-        # Services that a report with apps does not name count as deleted.
-        for place, row in device.image_rows.items():
-            if place not in reported:
-                row["deleted"] = True
-        device.state["apps"] = state["apps"]
 
     def set_tags(self, key, body):
         if not isinstance(body, dict) or len(body) != 1:
@@ -352,9 +344,9 @@ class Cloud:
         """False for a record that the real API skips."""
         if not isinstance(record, dict) or "uuid" in record:
             return False
-        if not isinstance(record.get("message"), str) or not _number(record.get("timestamp")):
+        if not isinstance(record.get("message"), str) or not reports.is_number(record.get("timestamp")):
             return False
-        if "serviceId" in record and not _number(record["serviceId"]):
+        if "serviceId" in record and not reports.is_number(record["serviceId"]):
             return False
         entry = {
             "createdAt": int(time.time() * 1000), "timestamp": record["timestamp"],
@@ -365,54 +357,9 @@ class Cloud:
             entry["serviceId"] = record["serviceId"]
         with self.lock:
             device.logs.append(entry)
+            device.logged += 1
             del device.logs[:-LOG_LIMIT]
         return True
-
-
-def _number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _valid_report(state):
-    """The schema of the report: no field is required, some may be null, unknown ones are ignored."""
-    texts = {"status": False, "supervisor_version": False, "ip_address": False, "mac_address": False,
-             "os_version": True, "os_variant": True, "provisioning_state": True, "api_secret": True, "cpu_id": True,
-             "storage_block_device": True, "logs_channel": True}
-    numbers = {"api_port": False, "provisioning_progress": True,
-               **{m: True for m in METRICS if m not in ("cpu_id", "storage_block_device")}}
-    for name, nullable in texts.items():
-        if name in state and not (isinstance(state[name], str) or nullable and state[name] is None):
-            return False
-    for name, nullable in numbers.items():
-        if name in state and not (_number(state[name]) or nullable and state[name] is None):
-            return False
-    if "is_undervolted" in state and not isinstance(state["is_undervolted"], bool):
-        return False
-    apps = state.get("apps", {})
-    if not isinstance(apps, dict):
-        return False
-    return all(_valid_app(app) for app in apps.values())
-
-
-def _valid_app(app):
-    if not isinstance(app, dict) or not isinstance(app.setdefault("releases", {}), dict):
-        return False
-    if "release_uuid" in app and not isinstance(app["release_uuid"], str):
-        return False
-    for release in app["releases"].values():
-        if not isinstance(release, dict) or not isinstance(release.setdefault("services", {}), dict):
-            return False
-        if "update_status" in release and release["update_status"] not in UPDATE_STATUSES:
-            return False
-        for service in release["services"].values():
-            if not isinstance(service, dict) or not isinstance(service.get("image"), str):
-                return False
-            if "status" in service and not isinstance(service["status"], str):
-                return False
-            progress = service.get("download_progress")
-            if progress is not None and not _number(progress):
-                return False
-    return True
 
 
 def etag(body):

@@ -23,6 +23,7 @@ from model import Cloud, Refused, compact, etag
 BODY_LIMIT = 512 * 1024
 COMPRESSION_THRESHOLD = 1024
 FORWARD_TIMEOUT = 50
+FORWARD_SPACING = 0.05
 TEXT_ANSWER = re.compile(r"[A-Za-z0-9\s:'.?!,/-]*")
 
 ROUTES = (
@@ -31,6 +32,7 @@ ROUTES = (
     ("PATCH", r"/device/v3/tags", "tags"),
     ("POST", r"/device/v2/([0-9a-f]+)/log-stream", "log-stream"),
     ("GET", r"/device/v2/([0-9a-f]+)/logs", "logs-read"),
+    ("POST", r"/device/v2/([0-9a-f]+)/logs", "logs-write"),
     ("POST", r"/device/register", "register"),
     ("POST", r"/api-key/device/([^/]*)/device-key", "device-key"),
     ("GET", r"/v\d/([a-z_]+)(?:\(([^)]*)\))?", "odata"),
@@ -41,6 +43,7 @@ ROUTES = (
     ("POST", r"/supervisor/(.*)", "supervisor"),
     ("GET", r"/ping", "ping"),
     ("GET", r"/connectivity-check", "connectivity"),
+    ("GET", r"/os/v1/config/?", "os-config"),
 )
 
 
@@ -65,6 +68,12 @@ class StandIn:
         self.overlaps = []
         self.token_requests = []
         self.tokens = []
+        self.os_config = {"services": {"openvpn": {"config": "", "ca": ""}, "ssh": {"authorized_keys": ""}},
+                          "config": {"overrides": {}}, "schema_version": "1.0.0"}
+        self.certificate = None
+        # Before each connection is looked at, and how many there may be at once.
+        self.accept_delay = 0
+        self.socket_limit = None
         self.ports = (port, plain_port)
         self.started = time.monotonic()
         self._stop = threading.Event()
@@ -74,9 +83,7 @@ class StandIn:
 
     def start(self):
         self._stop.clear()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*self.authority.leaf())
-        self.context = context
+        self.use_certificate(*(self.certificate or self.authority.leaf()))
         self.servers = [
             _Server((self.host, self.ports[0]), self, tls=True), _Server((self.host, self.ports[1]), self, tls=False),
         ]
@@ -96,10 +103,14 @@ class StandIn:
         """Ends the connections that wait for their next request, as a load balancer does; how many."""
         return sum(server.cut(idle=True) for server in self.servers)
 
-    def use_certificate(self, chain, key):
-        """For connections from now on."""
+    def use_certificate(self, chain, key, has_tickets=True):
+        """For connections from now on; sessions of before are not resumed, and without tickets none is."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(chain, key)
+        if not has_tickets:
+            context.num_tickets = 0
+            context.options |= ssl.OP_NO_TICKET
+        self.certificate = (chain, key)
         self.context = context
 
     @property
@@ -175,6 +186,10 @@ class _Server(http.server.ThreadingHTTPServer):
 
     def finish_request(self, request, client_address):
         # The handshake is done in the connection's own thread.
+        time.sleep(self.stand_in.accept_delay)
+        if self.stand_in.socket_limit is not None and len(self.open) >= self.stand_in.socket_limit:
+            self.stand_in.record("refused-connection")
+            return request.close()
         if self.tls:
             try:
                 request.settimeout(20)
@@ -237,6 +252,7 @@ class _Handler(LogSink, FaultyAnswers, http.server.BaseHTTPRequestHandler):
             headers={k.lower(): v for k, v in self.headers.items() if k.lower() != "authorization"},
             key_in_url=bool(self.key and self.key in self.path), scheme="https" if self.server.tls else "http")
         fault = stand_in.faults.take(endpoint)
+        self.row["faulty"] = fault is not None
         self.server.busy.add(self.connection)
         guard = endpoint in ("state-get", "state-patch", "tags", "log-stream")
         flight = (endpoint, groups[:1] or None)
@@ -250,6 +266,8 @@ class _Handler(LogSink, FaultyAnswers, http.server.BaseHTTPRequestHandler):
                 return self.answer(301, headers={"Location": f"{stand_in.url}{self.path}"})
             if endpoint == "log-stream":
                 return self.log_stream(groups[0], fault)
+            if endpoint == "logs-read" and not fault:
+                return self._people(lambda: self.read_logs(groups[0], query))
             body = self._drain()
             self.row["body"] = body
             self._serve(endpoint, groups, query, body, fault)
@@ -260,6 +278,12 @@ class _Handler(LogSink, FaultyAnswers, http.server.BaseHTTPRequestHandler):
             self.server.busy.discard(self.connection)
             if guard:
                 stand_in.in_flight[flight] -= 1
+
+    def _people(self, serve):
+        try:
+            return serve()
+        except Refused as refusal:
+            return self.answer(refusal.status, {}, refusal.body.encode())
 
     def _serve(self, endpoint, groups, query, body, fault):
         if fault and fault.delay:
@@ -284,7 +308,7 @@ class _Handler(LogSink, FaultyAnswers, http.server.BaseHTTPRequestHandler):
             self._break("close")
         if fault and fault.status:
             return self._fault_status(fault, body)
-        if fault and (fault.body or fault.etag or fault.body_delay or fault.connection):
+        if fault and fault.is_of_answer:
             return self._faulty_body(status, headers, content, fault)
         self.answer(status, headers, content)
 
@@ -294,7 +318,7 @@ class _Handler(LogSink, FaultyAnswers, http.server.BaseHTTPRequestHandler):
         if endpoint == "state-get":
             return self._state(groups[0])
         if endpoint == "state-patch":
-            cloud.report(self.key, body)
+            cloud.report(self.key, body, self.client_address[0])
             self.row["report"] = body
             return 200, {}, b""
         if endpoint == "tags":
@@ -310,11 +334,10 @@ class _Handler(LogSink, FaultyAnswers, http.server.BaseHTTPRequestHandler):
             return self._odata(groups, query, body)
         if endpoint == "token":
             return self._token(query)
-        if endpoint == "logs-read":
-            device = cloud.devices.get(groups[0])
-            if device is None:
-                raise Refused(404)
-            return 200, json_type, compact(device.logs)
+        if endpoint == "logs-write":
+            return self.write_logs(groups[0], body)
+        if endpoint == "os-config":
+            return 200, json_type, compact(self.server.stand_in.os_config)
         if endpoint == "supervisor":
             return self._forward(groups[0], body)
         if endpoint == "delta":
@@ -334,7 +357,7 @@ class _Handler(LogSink, FaultyAnswers, http.server.BaseHTTPRequestHandler):
             device = cloud.devices.get(uuid)
             if device is not None and (device.deleted or device.frozen):
                 return 304, {}, b""
-            device = cloud.authenticated(self.key, uuid)
+            device = cloud.reader(self.key, uuid)
             cloud.heartbeat(device)
             content = compact(cloud.target(device))
         tag = etag(content)
@@ -404,12 +427,17 @@ class _Handler(LogSink, FaultyAnswers, http.server.BaseHTTPRequestHandler):
         ]
         if not any(name in body for name in ("appId", "deviceId", "uuid")):
             raise Refused(400)
+        method = str(body.get("method", "POST")).upper()
+        if method not in ("PUT", "PATCH", "POST", "HEAD", "DELETE", "GET"):
+            raise Refused(400)
+        if not all(cloud.readable(self.key, device) for device in devices):
+            raise Refused(403)
         if not devices:
             raise Refused(404, "No online device(s) found")
-        answers = [
-            self.server.stand_in.forward(d, body.get("method", "POST").upper(), f"/{path}", body.get("data"))
-            for d in devices
-        ]
+        answers = []
+        for device in devices:
+            time.sleep(FORWARD_SPACING if answers else 0)
+            answers.append(self.server.stand_in.forward(device, method, f"/{path}", body.get("data")))
         if len(answers) == 1:
             status, content_type, content = answers[0]
             return status, {"Content-Type": content_type} if content_type else {}, content

@@ -58,18 +58,39 @@ struct ReportTests {
     var throttle = ReportThrottle(uuid: "ab")
     #expect(throttle.delayOfChange(at: .seconds(5)) == .zero)
     #expect(throttle.delayOfMetrics(at: .seconds(5)) == .zero)
-    throttle.accepted(at: .seconds(100))
+    throttle.accepted(at: .seconds(100), isOnlyMetrics: false)
     #expect(throttle.delayOfChange(at: .seconds(103)) == .seconds(7))
     #expect(throttle.delayOfChange(at: .seconds(111)) == .zero)
     let metrics = throttle.delayOfMetrics(at: .seconds(100))
-    #expect(metrics >= .seconds(300) && metrics < .seconds(310))
+    #expect(metrics >= .seconds(300) && metrics < .seconds(600))
+    throttle.accepted(at: .seconds(1000), isOnlyMetrics: true)
+    #expect(throttle.delayOfMetrics(at: .seconds(1001)) == .seconds(299))
+  }
+
+  @Test func aFleetThatChangesAtOnceSpreadsItsMetrics() {
+    var bins = [Int](repeating: 0, count: 30)
+    for number in 0..<30_000 {
+      var throttle = ReportThrottle(uuid: String(number, radix: 16))
+      throttle.accepted(at: .zero, isOnlyMetrics: false)
+      let delay = throttle.delayOfMetrics(at: .zero) - ReportThrottle.metricsSpacing
+      bins[Int(delay.components.seconds) / 10] += 1
+      // At each start the same.
+      var again = ReportThrottle(uuid: String(number, radix: 16))
+      again.accepted(at: .zero, isOnlyMetrics: false)
+      #expect(again == throttle)
+    }
+    #expect(bins.allSatisfy { (500...1500).contains($0) }, "\(bins)")
   }
 
   @Test func aLookWithoutAReportHoldsUpNoChange() {
     var throttle = ReportThrottle(uuid: "ab")
     throttle.looked(at: .seconds(100))
     #expect(throttle.delayOfChange(at: .seconds(100)) == .zero)
-    #expect(throttle.delayOfMetrics(at: .seconds(100)) > .zero)
+    #expect(throttle.delayOfMetrics(at: .seconds(100)) == .seconds(300))
+    throttle.accepted(at: .seconds(200), isOnlyMetrics: false)
+    let next = throttle.delayOfMetrics(at: .seconds(201))
+    throttle.looked(at: .seconds(201))
+    #expect(throttle.delayOfMetrics(at: .seconds(201)) == next)
   }
 
   @Test func afterThreeRefusalsEverySecondReportGoesWithoutApps() {

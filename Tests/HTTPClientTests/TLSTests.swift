@@ -67,7 +67,10 @@ private final class TLSServer {
 
     let client = HTTPClient()
     let broken = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
-    #expect(client.setExtraRoots([broken + server.rootPEM, "not PEM at all"]) == 1)
+    let contents = client.setExtraRoots([broken + server.rootPEM, "not PEM at all"])
+    #expect(contents?.map(\.count) == [1, 0])
+    #expect(contents?.map(\.unreadable) == [1, 0])
+    #expect(client.setExtraRoots([broken + server.rootPEM, "not PEM at all"]) == nil)
     let first = try await client.send(ClientRequest("GET", server.url))
     #expect(first.status == 200)
     // The server closes after each answer and tells in it whether the session was a known one.
@@ -80,18 +83,29 @@ private final class TLSServer {
   /// DER of the right length that is no certificate.
   private static let damaged = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n"
 
-  @Test func aBlockThatCannotBeReadIsLeftOutAlone() async throws {
+  @Test func aBlockThatIsNoCertificateDisablesNoOtherWhereverItStands() async throws {
     let server = try await TLSServer()
-    let client = HTTPClient()
-    var left: [Int] = []
-    client.onUnreadableRoots = { left.append($0) }
-    #expect(client.setExtraRoots([Self.damaged + server.rootPEM]) == 2)
-    async let first = client.send(ClientRequest("GET", server.url))
-    async let second = client.send(ClientRequest("GET", server.url))
-    let statuses = try await [first.status, second.status]
-    #expect(statuses == [200, 200])
-    #expect(left == [1])
+    let cut = Self.block(try #require(Self.content(server.rootPEM)).dropLast(9))
+    let longer = Self.block(try #require(Self.content(server.rootPEM)) + [0])
+    for text in [Self.damaged + server.rootPEM, server.rootPEM + cut, longer + server.rootPEM + Self.open] {
+      let client = HTTPClient()
+      let contents = client.setExtraRoots([text])
+      #expect(contents?.map(\.count) == [1])
+      #expect(contents?.map(\.unreadable) == [1 + (text.hasSuffix(Self.open) ? 1 : 0)])
+      let answer = try await client.send(ClientRequest("GET", server.url))
+      #expect(answer.status == 200)
+    }
     await server.stop()
+  }
+
+  private static let open = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n"
+
+  private static func content(_ pem: String) -> [UInt8]? {
+    Base64.decode(pem.split(separator: "\n").filter { !$0.hasPrefix("-") }.joined())
+  }
+
+  private static func block(_ bytes: some Sequence<UInt8>) -> String {
+    "-----BEGIN CERTIFICATE-----\n\(Base64.encode(Array(bytes)))\n-----END CERTIFICATE-----\n"
   }
 
   @Test func theSystemsBundleCountsBesideExtraRootsWhereThereIsNoDirectory() async throws {
@@ -99,7 +113,9 @@ private final class TLSServer {
     let bundle = "\(server.directory.path)/ca.pem"
     let other = try await TLSServer()
     var roots = TrustRoots(systemDirectory: nil, systemBundle: bundle)
-    #expect(roots.setExtra([other.rootPEM + Self.damaged]) == 2)
+    // A bundle is read as the extra ones are.
+    try await Self.append(Self.damaged, to: bundle)
+    #expect(roots.setExtra([other.rootPEM + Self.damaged])?.map(\.count) == [1])
     let client = HTTPClient(roots: roots)
     for url in [server.url, other.url] {
       let answer = try await client.send(ClientRequest("GET", url))
@@ -109,13 +125,21 @@ private final class TLSServer {
     await other.stop()
   }
 
-  @Test func certificatesAreFoundAmongOtherBlocksAndNoise() {
-    let good = "-----BEGIN CERTIFICATE-----\r\nMAMCAQE=\r\n-----END CERTIFICATE-----\r\n"
+  private static func append(_ text: String, to path: String) async throws {
+    let outcome = try await ChildProcess.run(
+      "/bin/sh", ["-c", "printf '%s' \"$1\" >>\"$2\"", "sh", text, path], timeout: .seconds(10))
+    #expect(outcome.isSuccess)
+  }
+
+  @Test func certificatesAreFoundAmongOtherBlocksAndNoise() async throws {
+    let server = try await TLSServer()
+    let good = server.rootPEM.replacing("\n", with: "\r\n").replacing("\r\nMI", with: "\r\n MI")
     let key = "-----BEGIN PRIVATE KEY-----\nMAMCAQE=\n-----END PRIVATE KEY-----\n"
     let truncated = "-----BEGIN CERTIFICATE-----\nMAQCAQE=\n-----END CERTIFICATE-----\n"
-    let open = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n"
-    let text = "subject: x\n" + key + truncated + open + good + "noise"
-    let expected = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n"
-    #expect(TrustRoots.certificates(in: text) == [expected])
+    let content = PEMCertificates("subject: x\n" + key + truncated + Self.open + good + "noise\n" + good)
+    #expect(content.count == 2)
+    #expect(content.unreadable == 2)
+    #expect(String(decoding: content.text, as: UTF8.self) == server.rootPEM + server.rootPEM)
+    await server.stop()
   }
 }

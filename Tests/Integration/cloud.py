@@ -15,6 +15,8 @@ from server import StandIn  # noqa: E402
 
 PROVISIONING_KEY = "0123456789abcdef-provisioning"
 POLL = 1000
+# Less the time on the way, and what a timer may be late.
+REPORT_SPACING = 9.5
 
 
 def service(image=IMAGE, **more):
@@ -37,6 +39,7 @@ class CloudTest(DeviceTest):
     def tearDown(self):
         try:
             self.check_secrets()
+            self.check_reports()
         finally:
             super().tearDown()
             self.stand_in.stop()
@@ -61,6 +64,17 @@ class CloudTest(DeviceTest):
             if "path" in row:
                 self.assertFalse(row.get("key_in_url"), row["path"])
                 disclosure.sent(row["method"], row["path"], str(row["headers"]), row.get("body", b""))
+
+    def check_reports(self):
+        """After one that was taken there is none for ten seconds, but for one of an agent that has just started."""
+        starts = [at for agent in self.agents for at in agent.starts]
+        last = {}
+        for row in self.stand_in.seen("state-patch"):
+            for uuid in row.get("report") or {}:
+                former = last.get(uuid)
+                if former and row["at"] - former < REPORT_SPACING:
+                    self.assertTrue(any(former < at < row["at"] for at in starts), f"reports {row['at'] - former} s apart")
+                last[uuid] = row["at"] if row["status"] == 200 and not row["faulty"] else None
 
     def ask_for_everything(self, agent):
         """What people and monitors see; the harness keeps the answers."""

@@ -208,6 +208,7 @@ class Agent:
         self.port = free_port()
         self.log_path = self.path("log")
         self.process = None
+        self.starts = []
         self.places = {"config": self.config, "database": self.path("database.sqlite")}
 
     def path(self, name):
@@ -230,12 +231,14 @@ class Agent:
         return [part for name, value in options.items() if value is not None
                 for part in ("--" + name.replace("_", "-"), value)]
 
-    def start(self, wait=True, environment=None, **overrides):
+    def start(self, wait=True, environment=None, prefix=(), **overrides):
+        """`prefix` is a command that executes the rest of its arguments."""
         arguments = self.arguments(**overrides)
         self.note_secrets()
+        self.starts.append(time.monotonic())
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [required("SUPERVISOR_TEST_BINARY"), *arguments],
+                [*prefix, required("SUPERVISOR_TEST_BINARY"), *arguments],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "LOG_LEVEL": "debug",
                      **(environment or {})},

@@ -1,5 +1,5 @@
-// A wall clock that a test sets: loaded before the C library, it adds the seconds that stand in the file named by
-// CLOCK_SHIFT to the time of day. The monotonic clock is left alone.
+// Clocks that a test sets: loaded before the C library, it adds the seconds that stand in the file named by
+// CLOCK_SHIFT, first to the time of day, then to the monotonic clock.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static volatile int64_t *shift;
+static volatile int64_t *shift;  // of the time of day, of the monotonic clock
 static int (*real_clock_gettime)(clockid_t, struct timespec *);
 
 __attribute__((constructor)) static void open_shift(void) {
@@ -18,14 +18,16 @@ __attribute__((constructor)) static void open_shift(void) {
   const char *path = getenv("CLOCK_SHIFT");
   int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
   if (file < 0) return;
-  void *memory = mmap(NULL, sizeof(int64_t), PROT_READ, MAP_SHARED, file, 0);
+  void *memory = mmap(NULL, 2 * sizeof(int64_t), PROT_READ, MAP_SHARED, file, 0);
   close(file);
   if (memory != MAP_FAILED) shift = memory;
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now) {
   int result = real_clock_gettime(clock, now);
-  if (result == 0 && shift && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) now->tv_sec += *shift;
+  if (result != 0 || !shift) return result;
+  if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) now->tv_sec += shift[0];
+  if (clock == CLOCK_MONOTONIC || clock == CLOCK_MONOTONIC_COARSE) now->tv_sec += shift[1];
   return result;
 }
 

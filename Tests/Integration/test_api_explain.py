@@ -5,8 +5,8 @@ import os
 
 from api import lock, two_apps
 from harness import DeviceTest, app, service, wait_until
+from images import ImageTest
 from stand_ins import Proxy
-from test_images import ImageTest
 
 
 def explained(agent, app_id):

@@ -158,6 +158,7 @@ class Desk(DeviceTest):
         self.assertEqual(self.page("/update", {"uuid": device["uuid"]})[0], 200)
         wait_until(lambda: sum(r["endpoint"] == "state-get" for r in self.requests()) > polls, "it polls")
         self.assertEqual(self.page("/close-idle", {})[0], 200)
+        self.assertEqual(self.page("/connections", {"delay": 0.1, "limit": 8, "sessions": False})[0], 200)
         with open(os.path.join(directory, "config.json"), encoding="utf-8") as file:
             config = json.load(file)
         self.assertEqual(self.page("/rotate", {"uuid": device["uuid"], "key": os.urandom(16).hex()})[0], 200)

@@ -1,11 +1,10 @@
 """What a cloud can do to a device: failed provisioning, faults in every answer, certificates."""
 
 import os
-import shutil
 import time
 
 from cloud import CloudTest, service
-from harness import OTHER_IMAGE, ROOT, run, wait_until
+from harness import OTHER_IMAGE, wait_until
 
 
 class Provisioning(CloudTest):
@@ -285,7 +284,11 @@ class Certificates(CloudTest):
         agent.start(environment={"NODE_EXTRA_CA_CERTS": path})
         self.device(agent)
         self.assertIn("balenaRootCA", agent.log)
-        self.assertEqual(agent.log.count("1 of the extra certificates cannot be read"), 1)
+        self.assertEqual(agent.log.count("2 of 3 certificates of NODE_EXTRA_CA_CERTS cannot be read"), 1)
+        # What stands in config.json counts anew with each change of the file, and is said when it is another.
+        self.write_config(agent, {**self.config_of(agent), "unknown": 1})
+        time.sleep(1)
+        self.assertEqual(agent.log.count("certificates of NODE_EXTRA_CA_CERTS cannot be read"), 1)
 
     def test_a_root_that_comes_with_a_change_of_config_json_is_trusted_at_once(self):
         agent = self.managed_agent(balenaRootCA="")
@@ -293,19 +296,31 @@ class Certificates(CloudTest):
         self.write_config(agent, {**self.config_of(agent), "balenaRootCA": self.stand_in.root_base64})
         self.device(agent)
 
-    def test_a_clock_at_1970_is_named_and_heals_when_the_time_is_set(self):
-        compiler = shutil.which("cc") or shutil.which("clang")
-        self.assertTrue(compiler, "a C compiler is needed")
-        library = os.path.join(self.cloud_directory, "wall_clock.so")
-        run([compiler, "-O1", "-shared", "-fPIC", "-o", library, f"{ROOT}/Tests/Integration/wall_clock.c"])
-        offset = os.path.join(self.cloud_directory, "offset")
-        with open(offset, "w", encoding="ascii") as file:
-            file.write(str(-int(time.time()) + 1000))
-        agent = self.managed_agent(start=False)
-        agent.start(environment={"LD_PRELOAD": library, "WALL_CLOCK_OFFSET": offset})
-        wait_until(lambda: "the device's clock stands before 2024" in agent.log, "the clock is named as the cause")
-        self.assertEqual(self.stand_in.seen("register"), [])
-        with open(offset, "w", encoding="ascii") as file:
-            file.write("0")
-        self.device(agent)
-        wait_until(lambda: self.stand_in.seen("state-patch", status=200), "it reports")
+    def test_sessions_that_are_not_resumed_cost_a_handshake_and_nothing_else(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent, device = self.provisioned_agent()
+        self.wait_for_report(device, release, "main")
+
+        def new_connections(count):
+            """Whether the sessions of the next connections were resumed."""
+            seen = len(self.stand_in.seen("connection"))
+
+            def there():
+                self.stand_in.close_idle()
+                return len(self.stand_in.seen("connection")) >= seen + count
+
+            wait_until(there, "connections are opened")
+            return [row["resumed"] for row in self.stand_in.seen("connection")[seen:seen + count]]
+
+        self.assertEqual(new_connections(2)[1:], [True])
+        chain = self.stand_in.certificate
+        # A load balancer that has changed its keys does not know the sessions of before, but those from then on.
+        self.stand_in.use_certificate(*chain)
+        self.assertEqual(new_connections(3), [False, True, True])
+        self.stand_in.use_certificate(*chain, has_tickets=False)
+        self.assertEqual(new_connections(3), [False, False, False])
+        self.stand_in.use_certificate(*self.stand_in.authority.leaf("renewed"))
+        self.assertEqual(new_connections(3), [False, True, True])
+        self.assertNotIn("Target state poll failed", agent.log)
+        polls = len(self.stand_in.seen("state-get", status=304))
+        wait_until(lambda: len(self.stand_in.seen("state-get", status=304)) > polls, "it polls on")

@@ -242,9 +242,9 @@ class ContainerLines(LineTest):
         self.stand_in.faults.add(endpoint="log-stream", count=1, log="slow")
         agent, device, container = self.start()
         for name in ("first", "second", "third"):
-            self.write(container, name, 500)
-            self.wait_for_all(device, name, 500)
-        self.assertEqual(len(self.arrived(device, "third")), 500)
+            self.write(container, name, 200)
+            self.wait_for_all(device, name, 200)
+        self.assertEqual(len(self.arrived(device, "third")), 200)
 
     def test_a_log_sink_that_stores_a_hundred_lines_a_second_is_waited_for(self):
         fault = self.stand_in.faults.add(endpoint="log-stream", count=1, log="rate")

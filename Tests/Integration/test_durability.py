@@ -2,19 +2,18 @@
 
 import contextlib
 import json
-import mmap
 import os
 import random
 import shutil
 import signal
 import sqlite3
-import struct
 import subprocess
 import threading
 import time
 import unittest
 
-from harness import ROOT, DeviceTest, app, run, service, wait_until
+from clocks import Clocks
+from harness import DeviceTest, app, run, service, wait_until
 
 NO_ENGINE = "unix:///nonexistent/engine.sock"
 KILLS = 25
@@ -279,35 +278,20 @@ class Clock(DeviceTest):
 
     def setUp(self):
         super().setUp()
-        compiler = shutil.which("cc") or shutil.which("clang")
-        self.assertTrue(compiler, "a C compiler is needed")
-        directory = os.environ["SUPERVISOR_TEST_DIRECTORY"]
-        self.library, self.shift = os.path.join(directory, "shifted_clock.so"), os.path.join(directory, "shift")
-        run([compiler, "-O1", "-shared", "-fPIC", "-o", self.library, f"{ROOT}/Tests/Integration/shifted_clock.c"])
-        with open(self.shift, "wb") as file:
-            file.write(bytes(mmap.PAGESIZE))
-
-    def set_clock(self, to):
-        """Of the agent alone; nil for the right time."""
-        with open(self.shift, "r+b") as file:
-            file.write(struct.pack("=q", 0 if to is None else int(to - time.time())))
-
-    @property
-    def environment(self):
-        return {"LD_PRELOAD": self.library, "CLOCK_SHIFT": self.shift}
+        self.clocks = Clocks(os.environ["SUPERVISOR_TEST_DIRECTORY"])
 
     def test_in_1970_services_start_and_a_clock_that_is_set_right_later_disturbs_nothing(self):
-        self.set_clock(5)
-        agent = self.agent(environment=self.environment)
+        self.clocks.set(5)
+        agent = self.agent(environment=self.clocks.environment)
         agent.post_target(app(service("one"), service("two", number=2)))
         before = self.wait_for_services(agent, "one", "two")
-        self.set_clock(None)
+        self.clocks.set(None)
         agent.post_target(app(service("one"), service("two", number=2), service("three", number=3)))
         after = self.wait_for_services(agent, "one", "two", "three")
-        self.set_clock(2_000_000_000)
+        self.clocks.set(2_000_000_000)
         agent.post_target(app(service("one"), service("two", number=2)))
         again = self.wait_for_services(agent, "one", "two")
-        self.set_clock(5)
+        self.clocks.set(5)
         agent.post_target(app(service("one"), service("two", number=2, environment={"A": "1"})))
         wait_until(lambda: self.engine.service_containers(1).get("two", before["two"])["Id"] != before["two"]["Id"],
                    "the changed service is made again")
@@ -322,8 +306,8 @@ class Clock(DeviceTest):
         agent.post_target(app(service("one")))
         before = self.wait_for_services(agent, "one")["one"]
         agent.kill()
-        self.set_clock(0)
-        agent.start(environment=self.environment)
+        self.clocks.set(0)
+        agent.start(environment=self.clocks.environment)
         after = self.wait_for_services(agent, "one")["one"]
         self.assertEqual((after["Id"], after["State"]["StartedAt"]), (before["Id"], before["State"]["StartedAt"]))
 

@@ -6,6 +6,7 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -108,9 +109,9 @@ static inline int ccurl_packets_in_flight(int socket) {
 /// The bundle of certificates that libcurl was built to read; NULL when there is none.
 static inline const char *ccurl_default_bundle(void) { return curl_version_info(CURLVERSION_NOW)->cainfo; }
 
-/// How a handshake ends that trusts a PEM text of certificates and that the other side, which is ourselves, refuses:
-/// libcurl does not say otherwise whether its TLS library can read them.
-CURLcode ccurl_try_certificates(const void *pem, size_t length);
+/// Whether the library that does libcurl's TLS can read these bytes of DER as one certificate. libcurl trusts none of
+/// a text of which it cannot read one.
+bool ccurl_reads_certificate(const unsigned char *der, size_t length);
 
 /// The result of a finished transfer; CURLMsg holds it in a union.
 static inline CURLcode ccurl_message_result(const CURLMsg *message) { return message->data.result; }
