@@ -254,6 +254,45 @@ private let logger = Logger(label: "test")
     }
   }
 
+  @Test func anEnabledUnitIsReadAnewAndARepeatChangesNothing() async throws {
+    try await withManager { (fixture: BusFixture, systemd: SystemdManager) async throws in
+      let names = ["openvpn.service", "on-disk.service"]
+      #expect(try await systemd.enable(names) == .enabled(links: 2))
+      #expect(fixture.calls == ["EnableUnitFiles openvpn.service on-disk.service 0 0", "Reload"])
+      #expect(try await systemd.enable(names, isForThisBoot: true) == .enabled(links: 0))
+      #expect(fixture.calls.dropFirst(2) == ["EnableUnitFiles openvpn.service on-disk.service 1 0"])
+    }
+  }
+
+  @Test func aUnitThatCannotBeEnabledIsAnOutcome() async throws {
+    try await withManager { (fixture: BusFixture, systemd: SystemdManager) async throws in
+      #expect(try await systemd.enable(["openvpn.service", "missing.service"]) == .unitMissing)
+      #expect(try await systemd.enable(["gone.service"]) == .unitMissing)
+      #expect(try await systemd.enable(["plain.service"]) == .notInstallable)
+      guard case .refused(let reason) = try await systemd.enable(["masked.service"]) else {
+        Issue.record("a masked unit was enabled")
+        return
+      }
+      #expect(reason.hasSuffix("Unit masked.service is masked."))
+      #expect(!fixture.calls.contains("Reload"))
+    }
+  }
+
+  @Test func anEnablingThatIsForbiddenOrHangsIsAnErrorInTime() async throws {
+    try await withManager { (_: BusFixture, systemd: SystemdManager) async throws in
+      let forbidden = await failure { () async throws(BusError) in
+        _ = try await systemd.enable(["forbidden.service"])
+      }
+      #expect(forbidden?.kind == .remote(name: "org.freedesktop.DBus.Error.AccessDenied"))
+      let start = MonotonicTime.read()
+      let hanging = await failure { () async throws(BusError) in
+        _ = try await systemd.enable(["hanging.service"], timeout: .milliseconds(200))
+      }
+      #expect(hanging?.kind == .timeout)
+      #expect(MonotonicTime.read() - start < .seconds(10))
+    }
+  }
+
   @Test func aUnitThatIsOnDiskOnlyIsLoaded() async throws {
     try await withManager { (_: BusFixture, systemd: SystemdManager) async throws in
       #expect(try await systemd.activeState(of: "on-disk.service") == "inactive")

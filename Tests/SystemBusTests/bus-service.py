@@ -51,6 +51,14 @@ class Destructive(dbus.DBusException):
     _dbus_error_name = "org.freedesktop.systemd1.TransactionIsDestructive"
 
 
+class Masked(dbus.DBusException):
+    _dbus_error_name = "org.freedesktop.systemd1.UnitMasked"
+
+
+class NoFile(dbus.DBusException):
+    _dbus_error_name = "org.freedesktop.DBus.Error.FileNotFound"
+
+
 class Manager(dbus.service.Object):
     jobs = 0
     conflicts = 1
@@ -101,6 +109,31 @@ class Manager(dbus.service.Object):
     @dbus.service.method(MANAGER, in_signature="ss", out_signature="o")
     def RestartUnit(self, name, mode):
         return self.job("RestartUnit", name, mode)
+
+    enabled = set()
+
+    @dbus.service.method(MANAGER, in_signature="asbb", out_signature="ba(sss)", async_callbacks=("answer", "fail"))
+    def EnableUnitFiles(self, names, runtime, force, answer, fail):
+        note("EnableUnitFiles", *names, int(runtime), int(force))
+        if "hanging.service" in names:
+            return
+        if "missing.service" in names:
+            fail(NoFile("Unit file missing.service does not exist."))
+        elif "gone.service" in names:
+            fail(Missing("Unit gone.service does not exist."))
+        elif "masked.service" in names:
+            fail(Masked("Unit masked.service is masked."))
+        elif "forbidden.service" in names:
+            fail(Refused("Access denied"))
+        else:
+            links = [("symlink", f"/etc/systemd/system/multi-user.target.wants/{name}", f"/lib/systemd/system/{name}")
+                     for name in names if name != "plain.service" and name not in self.enabled]
+            self.enabled.update(names)
+            answer("plain.service" not in names, dbus.Array(links, signature="(sss)"))
+
+    @dbus.service.method(MANAGER)
+    def Reload(self):
+        note("Reload")
 
     @dbus.service.method(MANAGER)
     def Reboot(self):
