@@ -26,8 +26,10 @@ extension Agent {
     self.cloud = cloud
     do throws(FileError) {
       configWatcher = try FileWatcher(paths.config) { [unowned self] in
-        settings.reloadConfigFile()
-        trustExtraRoots(environment)
+        Task {
+          await settings.reloadConfigFile()
+          trustExtraRoots(environment)
+        }
       }
     } catch {
       logger.warning("Changes of \(paths.config) count from the next start on: \(error)")

@@ -211,10 +211,10 @@ struct ConfigFSTests {
 }
 
 struct PowerFanTests {
-  private func settings(_ board: Board, _ content: String) throws -> Settings {
+  private func settings(_ board: Board, _ content: String) async throws -> Settings {
     board.put("boot/config.json", content.utf8)
     return Settings(
-      file: try ConfigFile(
+      file: try await ConfigFile(
         path: board.paths.config, bootDirectory: "/nowhere", copyPath: board.scratch.file("copy"),
         logger: quiet), store: try Store.inMemory(), logger: quiet)
   }
@@ -222,7 +222,8 @@ struct PowerFanTests {
   @Test func oneMemberOfTheConfigurationChangesAndTheRestStays() async throws {
     let board = Board()
     let backEnd = PowerFanBackEnd(
-      settings: try settings(board, #"{"os":{"sshKeys":["k"],"power":{"mode":"low"}},"x":1}"#), logger: quiet)
+      settings: try await settings(board, #"{"os":{"sshKeys":["k"],"power":{"mode":"low"}},"x":1}"#),
+      logger: quiet)
     let current = try backEnd.read()
     #expect(backEnd.variables(current) == ["HOST_CONFIG_power_mode": "low"])
     let fan = backEnd.target(

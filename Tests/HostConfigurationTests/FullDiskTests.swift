@@ -10,19 +10,21 @@ import Testing
 struct FullDiskTests {
   let scratch = Scratch()
 
+  init() { LoopDriver.start() }
+
   @Test(
     "a write on a full disk is an error, keeps the old content and leaves nothing", arguments: [true, false])
-  func full(_ isOnBootPartition: Bool) throws {
+  func full(_ isOnBootPartition: Bool) async throws {
     let disk = SmallFileSystem(in: scratch, kibibytes: 64)
     try #require(disk.isMounted)
     let path = "\(disk.path)/config.json"
     write(#"{"uuid":"u"}"#, to: path)
-    let file = try ConfigFile(
+    let file = try await ConfigFile(
       path: path, bootDirectory: isOnBootPartition ? disk.path : "/nowhere", copyPath: scratch.file("copy"),
       logger: quiet)
     disk.fill()
-    let error = try #require(throws: ConfigFileError.self) {
-      try file.update(["hostname": .set(.string(String(repeating: "x", count: 9000)))])
+    let error = try await #require(throws: ConfigFileError.self) {
+      try await file.update(["hostname": .set(.string(String(repeating: "x", count: 9000)))])
     }
     #expect(error.message.hasPrefix("\(path) cannot be written: "))
     #expect(error.message.hasSuffix("No space left on device"))
@@ -30,13 +32,12 @@ struct FullDiskTests {
     #expect(file.members["hostname"] == nil)
     #expect(Scratch.names(in: disk.path) == ["config.json", "filler"])
     unlink("\(disk.path)/filler")
-    try file.update(["hostname": .set("y")])
+    try await file.update(["hostname": .set("y")])
     #expect(text(of: path) == #"{"uuid":"u","hostname":"y"}"#)
   }
 
   @Test("a boot configuration that cannot be written is not given up")
   func bootConfiguration() async throws {
-    LoopDriver.start()
     let disk = SmallFileSystem(in: scratch, kibibytes: 64)
     try #require(disk.isMounted)
     let path = "\(disk.path)/config.txt"
@@ -48,7 +49,7 @@ struct FullDiskTests {
         hostRoot: scratch.file("host"), boot: disk.path, config: scratch.file("config.json"),
         database: scratch.file("database.sqlite")))
     let facts = HostFacts(paths: paths, logger: quiet)
-    let file = try ConfigFile(
+    let file = try await ConfigFile(
       path: paths.config, bootDirectory: "/nowhere", copyPath: scratch.file("copy"), logger: quiet)
     let settings = Settings(file: file, store: try Store.inMemory(), logger: quiet)
     var reports: [String] = []
@@ -78,7 +79,7 @@ struct FullDiskTests {
   }
 
   @Test("an interrupted write is read where it cannot be finished")
-  func readOnly() throws {
+  func readOnly() async throws {
     let disk = SmallFileSystem(in: scratch, kibibytes: 64)
     try #require(disk.isMounted)
     let path = "\(disk.path)/config.json"
@@ -86,7 +87,7 @@ struct FullDiskTests {
     let content = #"{"uuid":"new"}"#
     write(content, to: "\(disk.path)/.config.json.0badcafe.\(MD5.hexadecimal(Array(content.utf8))).md5sum")
     try #require(disk.makeReadOnly())
-    let file = try ConfigFile(
+    let file = try await ConfigFile(
       path: path, bootDirectory: disk.path, copyPath: scratch.file("copy"), logger: quiet)
     #expect(file.members["uuid"] == "new")
     #expect(text(of: path) == "{}")
