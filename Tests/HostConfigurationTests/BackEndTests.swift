@@ -10,6 +10,8 @@ private final class Board {
   let scratch = Scratch()
   lazy var paths = HostPaths(.init(hostRoot: scratch.file("host"), boot: scratch.file("boot")))
 
+  init() { LoopDriver.start() }
+
   func put(_ path: String, _ content: some Sequence<UInt8>) {
     var directory = scratch.path
     for part in path.split(separator: "/").dropLast() {

@@ -108,6 +108,7 @@ struct DeviceConfigurationTests {
 
   @Test("applying any target converges: a second comparison finds nothing", arguments: 0..<100)
   func converges(_ seed: UInt64) async throws {
+    LoopDriver.start()
     var generator = SeededGenerator(seed: seed)
     let scratch = Scratch()
     write("{}", to: scratch.file("config.json"))
@@ -129,6 +130,7 @@ struct DeviceConfigurationTests {
 
   @Test("an unset firewall mode reads as empty, so that it is written once")
   func unsetFirewall() async throws {
+    LoopDriver.start()
     let scratch = Scratch()
     write("{}", to: scratch.file("config.json"))
     let file = try await ConfigFile(
