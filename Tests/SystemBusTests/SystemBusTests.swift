@@ -187,9 +187,44 @@ private let logger = Logger(label: "test")
       try await fixture.startDaemon()
       try await fixture.startService()
       #expect(await eventually { fixture.bus.isConnected })
-      _ = try await manager.canReboot()
-      try await fixture.bus.call(Self.login, Self.path, "test.Control", "Prepare", [.boolean(false)])
+      // logind is asked what became of it.
       #expect(await eventually { heard == [true, false] })
+      try await fixture.bus.call(Self.login, Self.path, "test.Control", "Prepare", [.boolean(true)])
+      #expect(await eventually { heard == [true, false, true] })
+    }
+  }
+
+  @Test func aShutdownThatBeganWhileTheBusWasAwayIsHeardAlsoWhenACallConnects() async throws {
+    try await withBus { fixture in
+      var heard: [Bool] = []
+      let systemd = SystemdManager(bus: fixture.bus, logger: logger)
+      let manager = LoginManager(bus: fixture.bus, systemd: systemd)
+      manager.onPrepareForShutdown { heard.append($0) }
+      _ = try await manager.canReboot()
+      await fixture.stopDaemon()
+      #expect(await eventually { !fixture.bus.isConnected })
+      fixture.serviceArguments = ["preparing"]
+      try await fixture.startDaemon()
+      try await fixture.startService()
+      _ = try await manager.canReboot()
+      #expect(await eventually { heard == [true] })
+    }
+  }
+
+  @Test func aLogindThatComesBackAfterItsBusIsAskedAgain() async throws {
+    try await withBus { fixture in
+      var heard: [Bool] = []
+      let manager = LoginManager(
+        bus: fixture.bus, systemd: SystemdManager(bus: fixture.bus, logger: logger))
+      manager.onPrepareForShutdown { heard.append($0) }
+      _ = try await manager.canReboot()
+      await fixture.stopDaemon()
+      try await fixture.startDaemon()
+      #expect(await eventually { fixture.bus.isConnected })
+      try await Task.sleep(for: .milliseconds(500))
+      #expect(heard.isEmpty)
+      try await fixture.startService()
+      #expect(await eventually { heard == [false] })
     }
   }
 

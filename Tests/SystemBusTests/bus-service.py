@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """A small service on the bus of the tests: stands in for logind and for the service manager's jobs.
 
-Calls that it gets are written to standard output, one a line. Arguments after the bus: `no-logind`, and of units
+Calls that it gets are written to standard output, one a line. Arguments after the bus: `no-logind`, `preparing`
+(logind goes down already), and of units
 `UNIT=STATE`, `UNIT=missing`, `UNIT=failing`, `UNIT=hanging`, `UNIT<TARGET` (part of it)."""
 
 import sys
@@ -163,8 +164,15 @@ class Login(dbus.service.Object):
     def CanReboot(self):
         return "yes"
 
+    preparing = "preparing" in sys.argv
+
+    @dbus.service.method("org.freedesktop.DBus.Properties", in_signature="ss", out_signature="v")
+    def Get(self, interface, name):
+        return {"PreparingForShutdown": dbus.Boolean(self.preparing)}[name]
+
     @dbus.service.method("test.Control", in_signature="b")
     def Prepare(self, beginning):
+        self.preparing = beginning
         self.PrepareForShutdown(beginning)
 
     @dbus.service.method("test.Control", in_signature="ss")
