@@ -204,6 +204,49 @@ struct ConfigFSTests {
     #expect(try backEnd.read() == next.options)
   }
 
+  /// The kernel makes a directory's attributes with the directory; in one that stands in for it they are made before.
+  @Test func tablesAreLoadedOnceAtTheStartAndWhatIsMissingIsTold() async throws {
+    let board = Board()
+    board.put("boot/configfs.json", #"{"ssdt":["new","loaded","missing","../x"]}"#.utf8)
+    for name in ["new", "loaded"] { board.put("host/boot/acpi-tables/\(name).aml", "table \(name)".utf8) }
+    board.put("host/sys/kernel/config/acpi/table/loaded/aml", "as it was".utf8)
+    board.put("modprobe", "#!/bin/sh\necho \"$@\" >>\(board.scratch.file("calls"))\n".utf8)
+    chmod(board.scratch.file("modprobe"), 0o755)
+    var reports: [String] = []
+    let backEnd = ConfigFSBackEnd(
+      paths: board.paths, modprobe: board.scratch.file("modprobe"), logger: quiet,
+      makeTable: { directory in
+        guard mkdir(directory, 0o755) == 0 else { return -1 }
+        write("", to: "\(directory)/aml")
+        return 0
+      }
+    ) { reports.append("\($1): \($0)") }
+    for _ in 0..<2 { await backEnd.prepare() }
+    #expect(board.text("host/sys/kernel/config/acpi/table/new/aml") == "table new")
+    #expect(board.text("host/sys/kernel/config/acpi/table/loaded/aml") == "as it was")
+    #expect(reports == ["Load AML error: Missing AML for 'missing'. Unable to load."])
+    #expect(board.text("calls") == "-d \(board.scratch.file("host")) acpi_configfs\n")
+    #expect(board.text("boot/configfs.json") == #"{"ssdt":["new","loaded","missing","../x"]}"#)
+  }
+
+  @Test func withoutTheModuleNoTableIsLoadedAndTheNextStartTriesAgain() async throws {
+    let board = Board()
+    board.put("boot/configfs.json", #"{"ssdt":["new"]}"#.utf8)
+    board.put("host/boot/acpi-tables/new.aml", "table".utf8)
+    var made = 0
+    for _ in 0..<2 {
+      let backEnd = ConfigFSBackEnd(
+        paths: board.paths, modprobe: "/bin/false", logger: quiet,
+        makeTable: { _ in
+          made += 1
+          return 0
+        }
+      ) { _, _ in }
+      await backEnd.prepare()
+    }
+    #expect(made == 0)
+  }
+
   @Test func aTableIsAFileNameAndNothingElse() throws {
     let backEnd = ConfigFSBackEnd(paths: Board().paths, logger: quiet) { _, _ in }
     let target = backEnd.target(["HOST_CONFIGFS_ssdt": "\"../../etc/x\",\"ok\""], current: [:])
