@@ -2,6 +2,7 @@
 #include "CSystemd.h"
 
 #include <linux/aio_abi.h>
+#include <linux/dm-ioctl.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <sys/mount.h>
@@ -63,6 +64,27 @@ ssize_t csystemd_multicast_query(int descriptor, int interface, const void *data
   header->cmsg_len = CMSG_LEN(sizeof(struct in_pktinfo));
   ((struct in_pktinfo *)CMSG_DATA(header))->ipi_ifindex = interface;
   return sendmsg(descriptor, &message, MSG_NOSIGNAL);
+}
+
+int csystemd_resume_mapping(const char *name) {
+  struct dm_ioctl request = {
+      // What every version of the interface since 2003 takes.
+      .version = {4, 0, 0},
+      .data_size = sizeof request,
+      .data_start = sizeof request,
+  };
+  if (strlen(name) >= sizeof request.name) {
+    errno = ENAMETOOLONG;
+    return -1;
+  }
+  strcpy(request.name, name);
+  int descriptor = open("/dev/" DM_DIR "/" DM_CONTROL_NODE, O_RDWR | O_CLOEXEC);
+  if (descriptor < 0) return -1;
+  int result = ioctl(descriptor, DM_DEV_SUSPEND, &request);
+  int error = errno;
+  close(descriptor);
+  errno = error;
+  return result < 0 ? -1 : 0;
 }
 
 int csystemd_flush_queue(unsigned limit, unsigned long *queue) {

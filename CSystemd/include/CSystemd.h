@@ -105,6 +105,9 @@ int csystemd_mount(const char *device, const char *place, const char *type, unsi
 /// Shows a directory at another place, which mounts below it are shared with (mount(2), MS_BIND and MS_SHARED).
 int csystemd_bind_shared(const char *directory, const char *place);
 
+/// Lets a suspended mapping of the device mapper go on (DM_DEV_SUSPEND without its flag); -1 with errno.
+int csystemd_resume_mapping(const char *name);
+
 // MARK: Flushing
 
 /// A queue of the kernel's for flushes that it carries out in the background (io_setup(2)).
