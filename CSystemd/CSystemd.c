@@ -1,6 +1,8 @@
 #define _GNU_SOURCE 1
 #include "CSystemd.h"
 
+#include <linux/aio_abi.h>
+#include <linux/dm-ioctl.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <sys/mount.h>
@@ -62,4 +64,54 @@ ssize_t csystemd_multicast_query(int descriptor, int interface, const void *data
   header->cmsg_len = CMSG_LEN(sizeof(struct in_pktinfo));
   ((struct in_pktinfo *)CMSG_DATA(header))->ipi_ifindex = interface;
   return sendmsg(descriptor, &message, MSG_NOSIGNAL);
+}
+
+int csystemd_resume_mapping(const char *name) {
+  struct dm_ioctl request = {
+      // What every version of the interface since 2003 takes.
+      .version = {4, 0, 0},
+      .data_size = sizeof request,
+      .data_start = sizeof request,
+  };
+  if (strlen(name) >= sizeof request.name) {
+    errno = ENAMETOOLONG;
+    return -1;
+  }
+  strcpy(request.name, name);
+  int descriptor = open("/dev/" DM_DIR "/" DM_CONTROL_NODE, O_RDWR | O_CLOEXEC);
+  if (descriptor < 0) return -1;
+  int result = ioctl(descriptor, DM_DEV_SUSPEND, &request);
+  int error = errno;
+  close(descriptor);
+  errno = error;
+  return result < 0 ? -1 : 0;
+}
+
+int csystemd_flush_queue(unsigned limit, unsigned long *queue) {
+  aio_context_t context = 0;
+  if (syscall(SYS_io_setup, limit, &context) < 0) return -1;
+  *queue = context;
+  return 0;
+}
+
+int csystemd_flush(unsigned long queue, int descriptor, int counter, uint64_t number) {
+  struct iocb request = {
+      .aio_data = number,
+      .aio_lio_opcode = IOCB_CMD_FSYNC,
+      .aio_fildes = (uint32_t)descriptor,
+      .aio_flags = IOCB_FLAG_RESFD,
+      .aio_resfd = (uint32_t)counter,
+  };
+  struct iocb *requests[] = {&request};
+  return syscall(SYS_io_submit, (aio_context_t)queue, 1L, requests) == 1 ? 0 : -1;
+}
+
+int csystemd_flush_done(unsigned long queue, uint64_t *number, int64_t *result) {
+  struct io_event event;
+  struct timespec now = {0, 0};
+  long count = syscall(SYS_io_getevents, (aio_context_t)queue, 0L, 1L, &event, &now);
+  if (count != 1) return 0;
+  *number = event.data;
+  *result = event.res;
+  return 1;
 }

@@ -105,6 +105,21 @@ int csystemd_mount(const char *device, const char *place, const char *type, unsi
 /// Shows a directory at another place, which mounts below it are shared with (mount(2), MS_BIND and MS_SHARED).
 int csystemd_bind_shared(const char *directory, const char *place);
 
+/// Lets a suspended mapping of the device mapper go on (DM_DEV_SUSPEND without its flag); -1 with errno.
+int csystemd_resume_mapping(const char *name);
+
+// MARK: Flushing
+
+/// A queue of the kernel's for flushes that it carries out in the background (io_setup(2)).
+int csystemd_flush_queue(unsigned limit, unsigned long *queue);
+
+/// Has the kernel do what fsync(2) does, in the background; `counter` (eventfd(2)) is raised when it is done.
+/// -1 with EINVAL before Linux 4.18.
+int csystemd_flush(unsigned long queue, int descriptor, int counter, uint64_t number);
+
+/// The next flush that is done, without waiting: its number, and 0 or a negative errno(3). 0 when there is none.
+int csystemd_flush_done(unsigned long queue, uint64_t *number, int64_t *result);
+
 // MARK: Journal
 
 /// Installs the handler that lets reading go on when a journal file was truncated below its

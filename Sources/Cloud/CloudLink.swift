@@ -27,7 +27,7 @@ public final class CloudLink {
   private var restart: LoopTimer?
   private var lastContact: MonotonicTime?
   private var isFirstContact = false
-  private var isEnding = false
+  private var isChanging = false
 
   public init(
     settings: Settings, store: Store, http: HTTPClient, host: any CloudHost, logger: Logger,
@@ -57,7 +57,11 @@ public final class CloudLink {
 
   /// Begins, and follows changes of config.json from now on.
   public func start() {
-    begin()
+    isChanging = true
+    Task.immediate {
+      await begin()
+      isChanging = false
+    }
     connectivity.start()
     client.settings.onChange(of: [.apiEndpoint, .uuid, .deviceApiKey, .apiKey, .registeredAt, .deviceId]) {
       [unowned self] _ in settingsChanged()
@@ -99,16 +103,16 @@ public final class CloudLink {
 
   private var currentIdentity: [String] { [client.endpoint, client.uuid, client.deviceKey] }
 
-  private func begin() {
+  private func begin() async {
     let settings = client.settings
-    do throws(SettingError) { try settings.generateIdentity() } catch {
+    do throws(SettingError) { try await settings.generateIdentity() } catch {
       logger.error("Cannot store the device's identity: \(error)")
     }
     identity = currentIdentity
     guard !settings.isUnmanaged else {
       // A later join reports the configuration again.
       if settings.string(.initialConfigReported) ?? "" != "" {
-        try? settings.set([.initialConfigReported: .string("")])
+        try? settings.setRows([.initialConfigReported: .string("")])
       }
       try? store.settings.remove(FirstContact.noteKey)
       return
@@ -135,24 +139,25 @@ public final class CloudLink {
   private func settingsChanged() {
     provisioner.alarm.ring()
     logs.settingsChanged()
-    guard !isEnding, currentIdentity != identity || client.settings.isProvisioned && isProvisioningDue else {
+    guard !isChanging, currentIdentity != identity || client.settings.isProvisioned && isProvisioningDue
+    else {
       return
     }
     // Tools write the file in several steps.
     restart?.cancel()
     restart = EventLoop.shared.schedule(after: .seconds(1)) { [unowned self] in
-      guard !isEnding, currentIdentity != identity || isProvisioningDue else { return }
+      guard !isChanging, currentIdentity != identity || isProvisioningDue else { return }
       logger.notice("The device's cloud or identity has changed: starting the cloud link anew")
       let former = tasks
       for task in former { task.cancel() }
       tasks = []
-      isEnding = true
+      isChanging = true
       Task {
         // Two polls, or two reports, must never be under way.
         for task in former { await task.value }
-        isEnding = false
         poller.forgetTag()
-        begin()
+        await begin()
+        isChanging = false
       }
     }
   }

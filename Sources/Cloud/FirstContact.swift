@@ -74,7 +74,7 @@ struct FirstContact {
     }
     await reportName(deviceId: deviceId)
     do throws(SettingError) {
-      try settings.set([.initialConfigReported: .string(client.endpoint)])
+      try settings.setRows([.initialConfigReported: .string(client.endpoint)])
     } catch {
       throw CloudFailure("cannot store that the configuration is reported: \(error)")
     }
@@ -139,7 +139,7 @@ struct PinnedRelease {
 
   private func forget() throws(CloudFailure) {
     do throws(SettingError) {
-      try client.settings.set([.pinDevice: .null])
+      try client.settings.setRows([.pinDevice: .null])
     } catch {
       throw CloudFailure("cannot forget pinDevice: \(error)")
     }

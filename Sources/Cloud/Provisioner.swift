@@ -52,7 +52,7 @@ final class Provisioner {
         if failure.isUnknown,
           doubt.unknown(at: .nanoseconds(Int64(clamping: MonotonicTime.read().nanoseconds)))
         {
-          regenerateIdentity()
+          await regenerateIdentity()
           onNewIdentity()
           // The change is our own: the cloud is not asked sooner for it.
           alarm.reset()
@@ -94,17 +94,17 @@ final class Provisioner {
       switch attempt.next {
       case .send(let request): attempt.receive(await send(request))
       case .failed(let failure): return failure
-      case .done(let deviceId, let isNew): return keep(deviceId: deviceId, isNew: isNew)
+      case .done(let deviceId, let isNew): return await keep(deviceId: deviceId, isNew: isNew)
       }
     }
   }
 
   /// One write: what the cloud knows, and the provisioning key gone.
-  private func keep(deviceId: Int, isNew: Bool) -> ProvisioningAttempt.Failure? {
+  private func keep(deviceId: Int, isNew: Bool) async -> ProvisioningAttempt.Failure? {
     var changes: [SettingKey: JSON] = [.deviceId: .int(deviceId), .apiKey: .null]
     if isNew { changes[.registeredAt] = .int(CloudClient.wallClockMilliseconds()) }
     do throws(SettingError) {
-      try settings.set(changes)
+      try await settings.set(changes)
       return nil
     } catch {
       return .init(message: "the device is registered, and cannot keep it: \(error)")
@@ -169,7 +169,7 @@ final class Provisioner {
   // MARK: Identity
 
   /// The former identity is kept beside the database, so that an operator can give it back.
-  private func regenerateIdentity() {
+  private func regenerateIdentity() async {
     let former: JSON = [
       "uuid": .string(client.uuid), "deviceApiKey": .string(client.deviceKey),
       "givenUpAt": .int(CloudClient.wallClockMilliseconds()),
@@ -185,7 +185,7 @@ final class Provisioner {
       return
     }
     do throws(SettingError) {
-      try settings.set([
+      try await settings.set([
         .uuid: .string(RandomKey.hexadecimal(byteCount: Settings.identityByteCount)),
         .deviceApiKey: .string(RandomKey.hexadecimal(byteCount: Settings.identityByteCount)),
       ])

@@ -192,6 +192,6 @@ final class TagReporter {
   }
 
   private func keep() throws(SettingError) {
-    try client.settings.set([.targetTags: JSON(queue.wanted), .reportedTags: JSON(queue.reported)])
+    try client.settings.setRows([.targetTags: JSON(queue.wanted), .reportedTags: JSON(queue.reported)])
   }
 }

@@ -18,63 +18,33 @@ public nonisolated enum BootFile {
     return try DurableFile.read(path)
   }
 
-  /// Writes within one turn of the loop, for who cannot wait.
-  public static func write(_ content: [UInt8], to path: String) throws(FileError) {
-    var write = Write(content, to: path)
-    while try write.makeStep() {}
-  }
-
-  /// Writes in turns that have begun and not ended.
+  /// Writes that have begun and not ended.
   @MainActor public private(set) static var writesUnderWay = 0
 
-  /// Writes with one turn of the loop for each step that waits for the disk.
+  /// Writes, with the loop going on while the disk is waited for.
   ///
   /// A `read` in between finishes the write. Writes of the same file come one after the other: the caller sees to that.
-  @MainActor public static func writeInTurns(
-    _ content: [UInt8], to path: String
-  ) async throws(FileError) {
+  /// A failure removes what is there of it.
+  @MainActor public static func write(_ content: [UInt8], to path: String) async throws(FileError) {
     writesUnderWay += 1
     defer { writesUnderWay -= 1 }
-    var write = Write(content, to: path)
-    // A timer ends the turn; what yields may go on within it.
-    while try write.makeStep() { try? await Task.sleep(for: .milliseconds(1)) }
-  }
-
-  /// One write, step by step; each step waits for the disk once at most. A failure removes what is there of it.
-  private struct Write {
-    private let path: String
-    private let content: [UInt8]
-    private let pending: Pending
-    private var step = 0
-
-    init(_ content: [UInt8], to path: String) {
-      self.path = path
-      self.content = content
-      pending = Pending(path, content)
-    }
-
-    /// - Returns: false when the file is written.
-    mutating func makeStep() throws(FileError) -> Bool {
-      if step > 0, access(pending.checksummed, F_OK) != 0, (try? DurableFile.read(path)) == content {
-        return false
+    let pending = Pending(path, content)
+    do throws(FileError) {
+      try DurableFile.create(pending.checksummed, content, mode: 0o600, isExclusive: true)
+      try await DurableFile.flush(pending.checksummed)
+      try await DurableFile.flush(DurableFile.directory(of: path))
+      if pending.wasFinished(content, path) { return }
+      guard try DurableFile.read(pending.checksummed) == content else {
+        throw FileError(EIO, "Content read back differs: \(pending.checksummed)", path: path)
       }
-      do throws(FileError) {
-        switch step {
-        case 0: try DurableFile.create(pending.checksummed, content, mode: 0o600, isExclusive: true)
-        case 1:
-          try DurableFile.synchronizeDirectory(of: path)
-          guard try DurableFile.read(pending.checksummed) == content else {
-            throw FileError(EIO, "Content read back differs: \(pending.checksummed)", path: path)
-          }
-        default: try BootFile.commit(pending, content, over: path, step: step - 2)
-        }
-      } catch {
-        unlink(pending.temporary)
-        unlink(pending.checksummed)
-        throw error
+      for step in CommitStep.allCases {
+        if pending.wasFinished(content, path) { return }
+        try await DurableFile.flush(try commit(step, pending, content, over: path))
       }
-      step += 1
-      return step < 2 + BootFile.commitSteps
+    } catch {
+      unlink(pending.temporary)
+      unlink(pending.checksummed)
+      throw error
     }
   }
 
@@ -96,24 +66,33 @@ public nonisolated enum BootFile {
       checksummed = "\(directory)/\(stem).md5sum"
       temporary = "\(directory)/\(stem).tmp"
     }
+
+    /// Whether a reader has done the rest.
+    func wasFinished(_ content: [UInt8], _ path: String) -> Bool {
+      access(checksummed, F_OK) != 0 && (try? DurableFile.read(path)) == content
+    }
   }
 
-  private static let commitSteps = 4
+  private enum CommitStep: CaseIterable { case copy, rename, settle, forget }
 
   /// The name of the copy need not reach the disk by itself: until the last step the checksummed file stands for it.
   /// The renamed file has to: its size and place are in its entry of the directory.
+  ///
+  /// - Returns: the file or directory that has to reach the disk before the next step.
   private static func commit(
-    _ pending: Pending, _ content: [UInt8], over path: String, step: Int
-  ) throws(FileError) {
+    _ step: CommitStep, _ pending: Pending, _ content: [UInt8], over path: String
+  ) throws(FileError) -> String {
     switch step {
-    case 0: try DurableFile.create(pending.temporary, content, mode: 0o600, isExclusive: false)
-    case 1:
+    case .copy:
+      try DurableFile.create(pending.temporary, content, mode: 0o600, isExclusive: false)
+      return pending.temporary
+    case .rename:
       guard rename(pending.temporary, path) == 0 else { throw FileError("Cannot rename to", path) }
-      try DurableFile.synchronize(path)
-    case 2: try DurableFile.synchronizeDirectory(of: path)
-    default:
+      return path
+    case .settle: return DurableFile.directory(of: path)
+    case .forget:
       unlink(pending.checksummed)
-      try DurableFile.synchronizeDirectory(of: path)
+      return DurableFile.directory(of: path)
     }
   }
 
@@ -130,7 +109,9 @@ public nonisolated enum BootFile {
       {
         recovered = content
         do throws(FileError) {
-          for step in 0..<commitSteps { try commit(pending, content, over: path, step: step) }
+          for step in CommitStep.allCases {
+            try DurableFile.synchronize(try commit(step, pending, content, over: path))
+          }
         } catch {
           // The content is known; the next read tries again.
         }

@@ -1,3 +1,4 @@
+import EventLoop
 import Glibc
 import JSON
 import Logging
@@ -27,6 +28,9 @@ public nonisolated struct ConfigFileError: Error, Sendable, Hashable, CustomStri
 /// place once the broken text is kept beside the copy; where that fails, the file is not touched. A file that is
 /// not there is written again unless its directory looks like a partition that is not mounted. While the
 /// file may not be written, changes are made to the copy, and to the file as soon as it can be read again.
+///
+/// Changes and readings are made one after the other, in the order in which they were asked for, and the loop goes on
+/// while they wait for the disk. Memory has a change when the disk has it.
 public final class ConfigFile {
   /// Where the content came from at start.
   public nonisolated enum Origin: Sendable, Hashable {
@@ -50,6 +54,7 @@ public final class ConfigFile {
   private var isKnown = false
   private let isOnBootPartition: Bool
   private let logger: Logger
+  private let turns = TurnQueue()
 
   /// - Parameters:
   ///   - bootDirectory: a file below it is read and written by the protocol of `BootFile`.
@@ -57,7 +62,7 @@ public final class ConfigFile {
   /// - Throws: when the file is unusable and there is no copy.
   public init(
     path: String, bootDirectory: String, copyPath: String, logger: Logger
-  ) throws(ConfigFileError) {
+  ) async throws(ConfigFileError) {
     self.path = path
     self.copyPath = copyPath
     self.logger = logger
@@ -67,7 +72,7 @@ public final class ConfigFile {
       self.members = members
       origin = .file
       isKnown = true
-      keepCopy()
+      await keepCopy()
       return
     }
     let reason = content.reason
@@ -77,8 +82,8 @@ public final class ConfigFile {
       origin = .lastGoodCopy(reason: reason)
       isKnown = true
       logger.critical("\(path) is unusable (\(reason)): using the last good copy \(copyPath)")
-      guard mayReplace(content) else { return }
-      do throws(ConfigFileError) { try write(members) } catch { logger.error("\(error)") }
+      guard await mayReplace(content) else { return }
+      do throws(ConfigFileError) { try await write(members) } catch { logger.error("\(error)") }
     case (_, .missing):
       members = [:]
       origin = .missing
@@ -92,10 +97,13 @@ public final class ConfigFile {
     }
   }
 
-  public convenience init(paths: HostPaths, logger: Logger) throws(ConfigFileError) {
-    try self.init(
+  public convenience init(paths: HostPaths, logger: Logger) async throws(ConfigFileError) {
+    try await self.init(
       path: paths.config, bootDirectory: paths.boot, copyPath: paths.configCopy, logger: logger)
   }
+
+  /// A change is being made, or waits for its turn.
+  public var isWriting: Bool { !turns.isIdle }
 
   /// What to do with one member. (Not an optional: `nil` is a literal of `JSON`, too.)
   public nonisolated enum Edit: Sendable, Hashable {
@@ -111,7 +119,9 @@ public final class ConfigFile {
   /// - Throws: when neither the file nor, where that may not be touched, the copy can be written; memory and
   ///   file are then as before.
   @discardableResult
-  public func update(_ edits: [String: Edit]) throws(ConfigFileError) -> Set<String> {
+  public func update(_ edits: [String: Edit]) async throws(ConfigFileError) -> Set<String> {
+    await turns.enter()
+    defer { turns.leave() }
     let before = members
     let current = Self.load(path, isOnBootPartition)
     var next = before
@@ -126,31 +136,33 @@ public final class ConfigFile {
     }
     let differs = Self.apply(pending, to: &next)
     if differs || current.isUnusable {
-      if mayReplace(current) {
-        try write(next)
+      if await mayReplace(current) {
+        try await write(next)
         unwritten = [:]
       } else {
-        do throws(FileError) { try writeCopy(next) } catch {
+        do throws(FileError) { try await writeCopy(next) } catch {
           throw ConfigFileError("\(path) is unusable, and its copy cannot be written: \(error)", path: path)
         }
         unwritten.merge(edits) { _, new in new }
       }
     }
     members = next
-    if before != next || differs { keepCopy() }
+    if before != next || differs { await keepCopy() }
     return Self.difference(before, next)
   }
 
   /// Reads the file again, after others may have edited it. An unusable file is reported and changes nothing.
   ///
   /// - Returns: members whose value has changed.
-  public func reload() -> Set<String> {
+  public func reload() async -> Set<String> {
+    await turns.enter()
+    defer { turns.leave() }
     switch Self.load(path, isOnBootPartition) {
     case .success(var fresh):
       isKnown = true
       if Self.apply(unwritten, to: &fresh) {
         do throws(ConfigFileError) {
-          try write(fresh)
+          try await write(fresh)
           unwritten = [:]
         } catch {
           logger.error("\(error)")
@@ -158,7 +170,7 @@ public final class ConfigFile {
       }
       let changed = Self.difference(members, fresh)
       members = fresh
-      if !changed.isEmpty { keepCopy() }
+      if !changed.isEmpty { await keepCopy() }
       return changed
     case .missing: logger.error("\(path) has vanished: using what was read before")
     case .unusable(let reason, _): logger.error("\(path) is unusable (\(reason)): using what was read before")
@@ -215,13 +227,13 @@ public final class ConfigFile {
     }
   }
 
-  private func write(_ members: JSONObject) throws(ConfigFileError) {
+  private func write(_ members: JSONObject) async throws(ConfigFileError) {
     let bytes = JSON.object(members).bytes()
     do {
       if isOnBootPartition {
-        try BootFile.write(bytes, to: path)
+        try await BootFile.write(bytes, to: path)
       } else {
-        try DurableFile.write(bytes, to: path)
+        try await DurableFile.writeInTurns(bytes, to: path)
       }
       isKnown = true
     } catch {
@@ -230,7 +242,7 @@ public final class ConfigFile {
   }
 
   /// Whether a file that was found like this may be written over.
-  private func mayReplace(_ content: Content) -> Bool {
+  private func mayReplace(_ content: Content) async -> Bool {
     switch content {
     case .success: return true
     case .missing:
@@ -245,7 +257,7 @@ public final class ConfigFile {
       }
       do throws(FileError) {
         if (try? DurableFile.read(damagedPath)) != bytes {
-          try DurableFile.write(bytes, to: damagedPath, keepsMode: false)
+          try await DurableFile.writeInTurns(bytes, to: damagedPath, keepsMode: false)
         }
         logger.critical("What was in \(path) is kept in \(damagedPath)")
         return true
@@ -269,15 +281,15 @@ public final class ConfigFile {
     return stat(directory, &own) == 0 && stat("\(directory)/..", &above) == 0 && own.st_dev != above.st_dev
   }
 
-  private func keepCopy() {
-    do throws(FileError) { try writeCopy(members) } catch {
+  private func keepCopy() async {
+    do throws(FileError) { try await writeCopy(members) } catch {
       logger.warning("No copy of \(path) is kept: \(error.message)")
     }
   }
 
-  private func writeCopy(_ members: JSONObject) throws(FileError) {
+  private func writeCopy(_ members: JSONObject) async throws(FileError) {
     let bytes = JSON.object(members).bytes()
     if let kept = try? DurableFile.read(copyPath), kept == bytes { return }
-    try DurableFile.write(bytes, to: copyPath, keepsMode: false)
+    try await DurableFile.writeInTurns(bytes, to: copyPath, keepsMode: false)
   }
 }

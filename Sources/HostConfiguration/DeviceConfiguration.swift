@@ -88,7 +88,7 @@ extension Settings {
   }
 
   /// Sets what a target changes.
-  public func apply(_ change: DeviceConfiguration.Change) throws(SettingError) {
-    if !change.isEmpty { try set(change.settings.mapValues(JSON.string)) }
+  public func apply(_ change: DeviceConfiguration.Change) async throws(SettingError) {
+    if !change.isEmpty { try await set(change.settings.mapValues(JSON.string)) }
   }
 }

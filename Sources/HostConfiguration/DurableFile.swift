@@ -1,3 +1,4 @@
+import EventLoop
 import Glibc
 
 /// A file that could not be read or written, with the reason.
@@ -56,17 +57,41 @@ public nonisolated enum DurableFile {
     _ content: [UInt8], to path: String, mode: mode_t = 0o600, keepsMode: Bool = true
   ) throws(FileError) {
     let target = resolve(path)
-    var status = stat()
-    let mode = keepsMode && stat(target, &status) == 0 ? status.st_mode & 0o7777 : mode
     let fresh = target + ".new"
     do throws(FileError) {
-      try create(fresh, content, mode: mode, isExclusive: false)
+      try create(
+        fresh, content, mode: keepsMode ? modeOfFile(target) ?? mode : mode, isExclusive: false)
+      try synchronize(fresh)
       guard rename(fresh, target) == 0 else { throw FileError("Cannot rename to", target) }
     } catch {
       unlink(fresh)
       throw error
     }
-    try synchronizeDirectory(of: target)
+    try synchronize(directory(of: target))
+  }
+
+  /// `write`, with the loop going on while the disk is waited for. Writes of the same file come one after the other:
+  /// the caller sees to that.
+  @MainActor public static func writeInTurns(
+    _ content: [UInt8], to path: String, mode: mode_t = 0o600, keepsMode: Bool = true
+  ) async throws(FileError) {
+    let target = resolve(path)
+    let fresh = target + ".new"
+    do throws(FileError) {
+      try create(
+        fresh, content, mode: keepsMode ? modeOfFile(target) ?? mode : mode, isExclusive: false)
+      try await flush(fresh)
+      guard rename(fresh, target) == 0 else { throw FileError("Cannot rename to", target) }
+    } catch {
+      unlink(fresh)
+      throw error
+    }
+    try await flush(directory(of: target))
+  }
+
+  private static func modeOfFile(_ path: String) -> mode_t? {
+    var status = stat()
+    return stat(path, &status) == 0 ? status.st_mode & 0o7777 : nil
   }
 
   /// Makes a secret of our own, where it is there, one that nobody else reads, and takes away what a write that was
@@ -100,7 +125,7 @@ public nonisolated enum DurableFile {
     return found
   }
 
-  /// Creates or replaces a file and brings it to the disk.
+  /// Creates or replaces a file; it has yet to be brought to the disk.
   static func create(
     _ path: String, _ content: [UInt8], mode: mode_t, isExclusive: Bool
   ) throws(FileError) {
@@ -118,9 +143,9 @@ public nonisolated enum DurableFile {
       }
       rest = rest.dropFirst(count)
     }
-    guard fsync(descriptor) == 0 else { throw FileError("Cannot synchronise", path) }
   }
 
+  /// Of a file, or of what has changed in a directory; within this turn of the loop.
   static func synchronize(_ path: String) throws(FileError) {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw FileError("Cannot open", path) }
@@ -128,8 +153,14 @@ public nonisolated enum DurableFile {
     guard fsync(descriptor) == 0 else { throw FileError("Cannot synchronise", path) }
   }
 
-  static func synchronizeDirectory(of path: String) throws(FileError) {
-    try synchronize(directory(of: path))
+  /// `synchronize`, with the loop going on meanwhile.
+  @MainActor static func flush(_ path: String) async throws(FileError) {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw FileError("Cannot open", path) }
+    defer { close(descriptor) }
+    do throws(SystemError) { try await FileFlush.shared.flush(descriptor) } catch {
+      throw FileError(error.code, "Cannot synchronise \(path): \(error.reason)", path: path)
+    }
   }
 
   /// The part before the last slash; `.` when there is none.

@@ -36,7 +36,7 @@ extension Settings {
   public static let identityByteCount = 16
 
   /// Generates what is missing of the device's identity: `uuid`, and `deviceApiKey` unless unmanaged.
-  public func generateIdentity() throws(SettingError) {
+  public func generateIdentity() async throws(SettingError) {
     var changes: [SettingKey: JSON] = [:]
     if (string(.uuid) ?? "").isEmpty {
       changes[.uuid] = .string(RandomKey.hexadecimal(byteCount: Self.identityByteCount))
@@ -44,6 +44,6 @@ extension Settings {
     if !isUnmanaged, (string(.deviceApiKey) ?? "").isEmpty {
       changes[.deviceApiKey] = .string(RandomKey.hexadecimal(byteCount: Self.identityByteCount))
     }
-    if !changes.isEmpty { try set(changes) }
+    if !changes.isEmpty { try await set(changes) }
   }
 }

@@ -102,9 +102,26 @@ public final class Settings {
 
   // MARK: Writing
 
+  /// config.json is being written, or a change of it waits for its turn.
+  public var isWriting: Bool { file.isWriting }
+
   /// Sets several values at once, coerced by their rules; all or none. null removes a row, and a
   /// member of config.json whose key says so.
-  public func set(_ changes: [SettingKey: JSON]) throws(SettingError) {
+  ///
+  /// Rows are written before it first waits; it returns when all is on the disk and was announced.
+  public func set(_ changes: [SettingKey: JSON]) async throws(SettingError) {
+    try await write(try Self.coerced(changes))
+  }
+
+  /// `set(_:)` for keys that are all rows of the database; nothing is waited for.
+  public func setRows(_ changes: [SettingKey: JSON]) throws(SettingError) {
+    if let key = changes.keys.first(where: { $0.source != .database }) { throw .notMutable(key.name) }
+    let rows = try Self.coerced(changes)
+    _ = try write(rows: rows)
+    notify(rows)
+  }
+
+  private static func coerced(_ changes: [SettingKey: JSON]) throws(SettingError) -> Change {
     var coerced: Change = [:]
     for (key, value) in changes.sorted(by: { $0.key.name < $1.key.name }) {
       guard key.isMutable else { throw .notMutable(key.name) }
@@ -113,29 +130,29 @@ public final class Settings {
       } else if let valid = key.rule.coerce(value) {
         coerced[key] = valid
       } else {
-        throw .invalidValue(key: key.name, value: Self.shown(value, of: key))
+        throw .invalidValue(key: key.name, value: shown(value, of: key))
       }
     }
-    try write(coerced)
+    return coerced
   }
 
   /// `set(_:)` by name.
-  public func set(named changes: [String: JSON]) throws(SettingError) {
+  public func set(named changes: [String: JSON]) async throws(SettingError) {
     var known: [SettingKey: JSON] = [:]
     for (name, value) in changes.sorted(by: { $0.key < $1.key }) {
       guard let key = SettingKey(named: name) else { throw .notMutable(name) }
       known[key] = value
     }
-    try set(known)
+    try await set(known)
   }
 
   /// Removes a value, so that the default holds again.
-  public func remove(named name: String) throws(SettingError) {
+  public func remove(named name: String) async throws(SettingError) {
     guard let key = SettingKey(named: name), key.isMutable else { throw .notRemovable(name) }
     switch key.source {
     case .configFile:
       do {
-        try file.update([name: .remove])
+        try await file.update([name: .remove])
       } catch {
         throw .configFile(error)
       }
@@ -149,7 +166,8 @@ public final class Settings {
     notify([key: key.defaultValue ?? .null])
   }
 
-  private func write(_ changes: Change) throws(SettingError) {
+  /// Others may set a row while the file is written: it stays, and is what is announced.
+  private func write(_ changes: Change) async throws(SettingError) {
     let rows = changes.filter { $0.key.source == .database }
     let members = changes.filter { $0.key.source == .configFile }
     let former = try write(rows: rows)
@@ -160,15 +178,21 @@ public final class Settings {
         update[key.name] = value.isNull && key.isRemovedByNull ? .remove : .set(value)
       }
       do {
-        edited = try file.update(update)
+        edited = try await file.update(update)
       } catch {
-        putBack(former)
+        putBack(former.filter { name, _ in rows.contains { $0.key.name == name && holds($0.key, $0.value) } })
         throw .configFile(error)
       }
     }
     var announced = changes
+    for (key, value) in rows where !holds(key, value) { announced[key] = valueOrDefault(key) ?? .null }
     announced.merge(self.members(named: edited)) { own, _ in own }
     notify(announced)
+  }
+
+  private func holds(_ key: SettingKey, _ value: JSON) -> Bool {
+    guard let stored = try? storedValue(key) else { return value.isNull }
+    return key.rule.coerce(stored) == value
   }
 
   /// - Returns: the former texts of the rows.
@@ -244,8 +268,8 @@ public final class Settings {
   }
 
   /// Takes over what others have written to config.json, and tells the subscribers.
-  public func reloadConfigFile() {
-    let change = members(named: file.reload())
+  public func reloadConfigFile() async {
+    let change = members(named: await file.reload())
     if !change.isEmpty { notify(change) }
   }
 

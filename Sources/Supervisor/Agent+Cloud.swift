@@ -23,8 +23,10 @@ extension Agent {
     self.cloud = cloud
     do throws(SystemError) {
       configWatcher = try FileWatcher(paths.config) { [unowned self] in
-        settings.reloadConfigFile()
-        trustExtraRoots(environment)
+        Task {
+          await settings.reloadConfigFile()
+          trustExtraRoots(environment)
+        }
       }
     } catch {
       logger.warning("Changes of \(paths.config) count from the next start on: \(error)")

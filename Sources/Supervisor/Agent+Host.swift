@@ -124,12 +124,12 @@ extension Agent: @MainActor StateEngineHost {
     }
   }
 
-  public func nameExtraFirmwareVolume() throws(StepError) {
+  public func nameExtraFirmwareVolume() async throws(StepError) {
     let os = settings.configMember("os")
     guard case .unnamed(let old) = ExtraFirmware(of: os), let named = ExtraFirmware.naming(in: os) else {
       return
     }
-    do throws(SettingError) { try settings.set([.os: named]) } catch {
+    do throws(SettingError) { try await settings.set([.os: named]) } catch {
       throw .failed("cannot name the extra firmware volume in \(paths.config): \(error.description)")
     }
     let former = old.map { $0.stringValue ?? "\($0)" } ?? "undefined"

@@ -77,7 +77,7 @@ public final class Agent {
     let logger = Logger(label: "supervisor")
     do {
       try await mountPartitions(options, environment, logger)
-      let agent = try Agent(options: options, environment: environment, logger: logger)
+      let agent = try await Agent(options: options, environment: environment, logger: logger)
       try await agent.start(environment: environment)
       let status = await agent.waitForEnd()
       await agent.finishWork()
@@ -119,7 +119,7 @@ public final class Agent {
 
   private init(
     options: AgentOptions, environment: [String: String], logger: Logger
-  ) throws(StartFailure) {
+  ) async throws(StartFailure) {
     self.options = options
     self.logger = logger
     paths = HostPaths(options.paths, environment: environment)
@@ -132,7 +132,7 @@ public final class Agent {
     // made, opening the database says so.
     try? DurableFile.makeDirectories(for: paths.database)
     let file: ConfigFile
-    do throws(ConfigFileError) { file = try ConfigFile(paths: paths, logger: logger) } catch {
+    do throws(ConfigFileError) { file = try await ConfigFile(paths: paths, logger: logger) } catch {
       throw StartFailure(text: error.message)
     }
     do throws(DatabaseError) {
@@ -145,8 +145,8 @@ public final class Agent {
       paths: paths, facts: facts, settings: settings, store: store,
       busAddress: options.dbusAddress ?? paths.systemBusAddress)
     do throws(SettingError) {
-      try settings.generateIdentity()
-      if settings.isUnmanaged, !settings.bool(.localMode) { try settings.set([.localMode: true]) }
+      try await settings.generateIdentity()
+      if settings.isUnmanaged, !settings.bool(.localMode) { try settings.setRows([.localMode: true]) }
     } catch {
       logger.error("Cannot store the device's identity: \(error.description)")
     }
@@ -302,10 +302,10 @@ public final class Agent {
     server?.suspend()
     stateEngine?.end()
     let deadline = MonotonicTime.read() + Self.longestEnd
-    while BootFile.writesUnderWay > 0, MonotonicTime.read() < deadline {
+    while BootFile.writesUnderWay > 0 || settings.isWriting, MonotonicTime.read() < deadline {
       try? await EventLoop.shared.sleep(for: .milliseconds(2))
     }
-    if BootFile.writesUnderWay > 0 {
+    if BootFile.writesUnderWay > 0 || settings.isWriting {
       logger.warning("A write to the boot partition has not ended; ending anyway")
     }
     stateEngine?.releaseLocks()

@@ -67,7 +67,7 @@ final class Host {
           logger.error("Cannot schedule a reboot: \(error)")
         }
       }, wake: { hooks.wake() })
-    firewall = Firewall(logger: logger) { report(.firewallError, $0) }
+    firewall = Firewall(hostRoot: paths.hostRoot, logger: logger) { report(.firewallError, $0) }
     discovery = HostDiscovery(systemd: systemd, logger: logger)
   }
 

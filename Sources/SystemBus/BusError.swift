@@ -28,7 +28,9 @@ public nonisolated struct BusError: Error, Sendable, Hashable {
   }
 
   /// Whether the other side said so, by one of these names.
-  public func isRemote(_ names: String...) -> Bool {
+  public func isRemote(_ names: String...) -> Bool { isRemote(anyOf: names) }
+
+  func isRemote(anyOf names: [String]) -> Bool {
     if case .remote(let name) = kind { names.contains(name) } else { false }
   }
 

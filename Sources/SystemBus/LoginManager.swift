@@ -14,6 +14,10 @@ public final class LoginManager {
   /// A logind that does not say so is asked to go down all the same.
   private static let inhibitorTimeout = Duration.seconds(5)
 
+  /// To a logind that is not back yet, after its bus.
+  private static let questionTries = 10
+  private static let questionDelay = Duration.seconds(3)
+
   private let bus: SystemBus
   private let systemd: SystemdManager
   private var preparation: SystemBus.Subscription?
@@ -80,14 +84,32 @@ public final class LoginManager {
   }
 
   /// Calls back when the host begins to go down (true), or gave it up (false). A bus that is not there is not waited
-  /// for: the next call that connects listens too.
+  /// for: the next call that connects listens too. After the end of a connection, when a signal may have been missed,
+  /// logind is asked how it is, and the answer told.
   public func onPrepareForShutdown(_ handler: @escaping (Bool) -> Void) {
     preparation = bus.subscribe(
       "type='signal',sender='\(Self.service)',path='\(Self.path)',interface='\(Self.manager)',member='PrepareForShutdown'",
-      isInsistent: false
+      isInsistent: false,
+      reconnected: { [weak self] in
+        Task { if let isPreparing = await self?.isPreparingForShutdown() { handler(isPreparing) } }
+      }
     ) { values in
       if let isBeginning = values.first?.bool { handler(isBeginning) }
     }
+  }
+
+  /// nil when nobody can be asked. logind may come back some time after its bus.
+  private func isPreparingForShutdown() async -> Bool? {
+    for _ in 0..<Self.questionTries {
+      do throws(BusError) {
+        return try await bus.property(Self.service, Self.path, Self.manager, "PreparingForShutdown").bool
+      } catch {
+        // The next connection asks again.
+        if error.kind == .disconnected { return nil }
+      }
+      try? await Task.sleep(for: Self.questionDelay)
+    }
+    return nil
   }
 
   @discardableResult

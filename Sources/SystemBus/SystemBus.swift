@@ -36,6 +36,8 @@ public final class SystemBus {
   private var pending: [UInt: PendingCall] = [:]
   private var subscriptions: [UInt: Subscription] = [:]
   private var hasReportedProblem = false
+  /// A connection with subscriptions has ended, and they have not been told.
+  private var hasMissedSignals = false
   private var isProcessing = false
   private var isClosed = false
 
@@ -287,6 +289,11 @@ public final class SystemBus {
     self.bus = bus
     for subscription in subscriptions.values { add(subscription) }
     updateWatch()
+    if hasMissedSignals {
+      hasMissedSignals = false
+      // Whoever is told may use the connection.
+      Task { for subscription in Array(subscriptions.values) { subscription.reconnected() } }
+    }
     return bus
   }
 
@@ -355,7 +362,10 @@ public final class SystemBus {
       let what = pending[number]?.what ?? ""
       finish(number, .failure(BusError(.disconnected, "\(what): the system bus went away (\(reason))")))
     }
-    if !subscriptions.isEmpty { reconnectLater() }
+    if !subscriptions.isEmpty {
+      hasMissedSignals = true
+      reconnectLater()
+    }
   }
 
   private func reconnectLater() {
@@ -369,7 +379,6 @@ public final class SystemBus {
     guard bus == nil, !isClosed, !subscriptions.isEmpty else { return }
     do throws(BusError) {
       _ = try connected("listening")
-      for subscription in Array(subscriptions.values) { subscription.reconnected() }
     } catch {
       if !hasReportedProblem {
         hasReportedProblem = true

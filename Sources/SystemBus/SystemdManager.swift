@@ -86,8 +86,61 @@ public final class SystemdManager {
     }
   }
 
-  private func call(_ member: String, _ arguments: [BusValue] = []) async throws(BusError) -> [BusValue] {
-    try await bus.call(Self.service, Self.path, Self.manager, member, arguments)
+  private func call(
+    _ member: String, _ arguments: [BusValue] = [], timeout: Duration = SystemBus.callTimeout
+  ) async throws(BusError) -> [BusValue] {
+    try await bus.call(Self.service, Self.path, Self.manager, member, arguments, timeout: timeout)
+  }
+
+  // MARK: Unit files
+
+  /// What became of units that are to start with the host.
+  public nonisolated enum Enabling: Sendable, Hashable {
+    /// They do now; how many links that took: none when they did before.
+    case enabled(links: Int)
+    /// Their files do not say what would start them (no section `Install`).
+    case notInstallable
+    /// The host does not have one of them; none was enabled.
+    case unitMissing
+    /// Masked, made by a generator, …, as the manager says it.
+    case refused(String)
+  }
+
+  /// Answers of `EnableUnitFiles` that say that a file is not there.
+  private static let missingFile = [
+    "org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.FileNotFound",
+    "System.Error.ENOENT",
+  ]
+  private static let unusableFile = [
+    "org.freedesktop.systemd1.UnitMasked", "org.freedesktop.systemd1.UnitGenerated",
+    "org.freedesktop.systemd1.UnitLinked", "org.freedesktop.systemd1.UnitExists",
+    "org.freedesktop.systemd1.BadUnitSetting", "org.freedesktop.DBus.Error.FileExists",
+    "org.freedesktop.DBus.Error.InvalidArgs",
+  ]
+
+  /// Has units start with the host (`EnableUnitFiles`); links of others that are in the way stay.
+  ///
+  /// The manager reads its unit files again when something has changed; no unit is started.
+  ///
+  /// - Parameters:
+  ///   - isForThisBoot: the links go with the next boot.
+  ///   - timeout: of each of the two calls.
+  public func enable(
+    _ names: [String], isForThisBoot: Bool = false, timeout: Duration = SystemBus.callTimeout
+  ) async throws(BusError) -> Enabling {
+    let arguments: [BusValue] = [.strings(names), .boolean(isForThisBoot), .boolean(false)]
+    let answer: [BusValue]
+    do throws(BusError) { answer = try await call("EnableUnitFiles", arguments, timeout: timeout) } catch {
+      if error.isRemote(anyOf: Self.missingFile) { return .unitMissing }
+      if error.isRemote(anyOf: Self.unusableFile) { return .refused(error.message) }
+      throw error
+    }
+    // b carries_install_info, a(sss) changes
+    guard answer.count == 2, let isInstallable = answer[0].bool, let links = answer[1].items?.count else {
+      throw BusError(.invalid, "EnableUnitFiles: the answer cannot be read")
+    }
+    if links > 0 { _ = try await call("Reload", timeout: timeout) }
+    return isInstallable || links > 0 ? .enabled(links: links) : .notInstallable
   }
 
   // MARK: Jobs

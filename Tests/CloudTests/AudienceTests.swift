@@ -35,14 +35,14 @@ struct AudienceTests {
   }
 
   @Test(arguments: [("https://b", 1), ("https://a", 2)])
-  func anotherCloudAndAnotherDeviceGetTheirTagsAgain(endpoint: String, id: Int) throws {
-    let device = try CloudFixture(config("https://a", id: 1))
-    try device.settings.set([.reportedTags: ["one": "1"]])
+  func anotherCloudAndAnotherDeviceGetTheirTagsAgain(endpoint: String, id: Int) async throws {
+    let device = try await CloudFixture(config("https://a", id: 1))
+    try await device.settings.set([.reportedTags: ["one": "1"]])
     let reporter = TagReporter(device.client, store: device.store, logger: quiet)
     reporter.meetAudience()
     try reporter.set(["one": "1"])
     #expect(reporter.pending.isEmpty)
-    device.join(config(endpoint, id: id))
+    await device.join(config(endpoint, id: id))
     try reporter.set(["one": "1"])
     #expect(reporter.pending == ["one": "1"])
   }
@@ -51,8 +51,8 @@ struct AudienceTests {
     StateReporter(device.client, host: device, logger: quiet)
   }
 
-  @Test func aCacheOfAnotherCloudIsTakenAway() throws {
-    let device = try CloudFixture(config("https://a", id: 1))
+  @Test func aCacheOfAnotherCloudIsTakenAway() async throws {
+    let device = try await CloudFixture(config("https://a", id: 1))
     write(#"{"ab":{"api_secret":"secret"}}"#, to: device.reportCachePath)
     reporter(device).loadCache()
     #expect(!device.scratch.names.contains("state-report-cache"))

@@ -19,10 +19,11 @@ final class CloudFixture: CloudHost {
   var refused = 0
   var currentConfiguration: [String: String] = [:]
 
-  init(_ config: String = "{}") throws {
+  init(_ config: String = "{}") async throws {
+    LoopDriver.start()
     store = try Store.inMemory()
     write(config, to: scratch.file("config.json"))
-    let file = try ConfigFile(
+    let file = try await ConfigFile(
       path: scratch.file("config.json"), bootDirectory: "/nowhere", copyPath: scratch.file("copy"),
       logger: quiet)
     settings = Settings(file: file, store: store, logger: quiet)
@@ -30,9 +31,9 @@ final class CloudFixture: CloudHost {
   }
 
   /// What somebody else writes to config.json.
-  func join(_ config: String) {
+  func join(_ config: String) async {
     write(config, to: scratch.file("config.json"))
-    settings.reloadConfigFile()
+    await settings.reloadConfigFile()
   }
 
   var version: String { "1.2.3" }

@@ -17,7 +17,7 @@ struct PollerTests {
 
   @Test func aLinkThatIsNotYetToPollNeverHangs() async throws {
     LoopDriver.start()
-    let device = try CloudFixture(config)
+    let device = try await CloudFixture(config)
     let poller = poller(device)
     #expect(poller.isAlive(at: .read() + .seconds(86_400)))
     let polling = Task { await poller.run() }
@@ -33,8 +33,8 @@ struct PollerTests {
     CloudAnswer(status: 200, headers: HeaderFields(), body: Array(body.utf8))
   }
 
-  @Test func anInvalidTargetWithoutATagIsRejectedOnceUntilAnotherCame() throws {
-    let device = try CloudFixture(config)
+  @Test func anInvalidTargetWithoutATagIsRejectedOnceUntilAnotherCame() async throws {
+    let device = try await CloudFixture(config)
     let poller = poller(device)
     func take(_ body: String) throws {
       try poller.take(answer(body), endpoint: "http://127.0.0.1:9", uuid: "ab", asked: nil)

@@ -9,8 +9,8 @@ struct RedactionTests {
   private static let secret = "fedcba9876543210fedcba9876543210"
 
   @Test(arguments: [0, 150, 180, 199, 260])
-  func keysAreHiddenWhereverTheTextIsCut(distance: Int) throws {
-    let device = try CloudFixture(#"{"deviceApiKey":"\#(Self.key)"}"#)
+  func keysAreHiddenWhereverTheTextIsCut(distance: Int) async throws {
+    let device = try await CloudFixture(#"{"deviceApiKey":"\#(Self.key)"}"#)
     device.client.furtherKeys = { [Self.secret] }
     for key in [Self.key, Self.secret] {
       let text = String(repeating: "x", count: distance) + key + " end"
@@ -22,8 +22,8 @@ struct RedactionTests {
     }
   }
 
-  @Test func aTextOfKeysOnlyShowsNoneOfThem() throws {
-    let device = try CloudFixture(#"{"deviceApiKey":"\#(Self.key)"}"#)
+  @Test func aTextOfKeysOnlyShowsNoneOfThem() async throws {
+    let device = try await CloudFixture(#"{"deviceApiKey":"\#(Self.key)"}"#)
     let text = String(repeating: Self.key, count: 2000)
     let answer = CloudAnswer(status: 500, headers: HeaderFields(), body: Array(text.utf8))
     let message = device.client.failure(answer, of: "GET /x").message

@@ -10,6 +10,8 @@ private final class Board {
   let scratch = Scratch()
   lazy var paths = HostPaths(.init(hostRoot: scratch.file("host"), boot: scratch.file("boot")))
 
+  init() { LoopDriver.start() }
+
   func put(_ path: String, _ content: some Sequence<UInt8>) {
     var directory = scratch.path
     for part in path.split(separator: "/").dropLast() {
@@ -202,6 +204,49 @@ struct ConfigFSTests {
     #expect(try backEnd.read() == next.options)
   }
 
+  /// The kernel makes a directory's attributes with the directory; in one that stands in for it they are made before.
+  @Test func tablesAreLoadedOnceAtTheStartAndWhatIsMissingIsTold() async throws {
+    let board = Board()
+    board.put("boot/configfs.json", #"{"ssdt":["new","loaded","missing","../x"]}"#.utf8)
+    for name in ["new", "loaded"] { board.put("host/boot/acpi-tables/\(name).aml", "table \(name)".utf8) }
+    board.put("host/sys/kernel/config/acpi/table/loaded/aml", "as it was".utf8)
+    board.put("modprobe", "#!/bin/sh\necho \"$@\" >>\(board.scratch.file("calls"))\n".utf8)
+    chmod(board.scratch.file("modprobe"), 0o755)
+    var reports: [String] = []
+    let backEnd = ConfigFSBackEnd(
+      paths: board.paths, modprobe: board.scratch.file("modprobe"), logger: quiet,
+      makeTable: { directory in
+        guard mkdir(directory, 0o755) == 0 else { return -1 }
+        write("", to: "\(directory)/aml")
+        return 0
+      }
+    ) { reports.append("\($1): \($0)") }
+    for _ in 0..<2 { await backEnd.prepare() }
+    #expect(board.text("host/sys/kernel/config/acpi/table/new/aml") == "table new")
+    #expect(board.text("host/sys/kernel/config/acpi/table/loaded/aml") == "as it was")
+    #expect(reports == ["Load AML error: Missing AML for 'missing'. Unable to load."])
+    #expect(board.text("calls") == "-d \(board.scratch.file("host")) acpi_configfs\n")
+    #expect(board.text("boot/configfs.json") == #"{"ssdt":["new","loaded","missing","../x"]}"#)
+  }
+
+  @Test func withoutTheModuleNoTableIsLoadedAndTheNextStartTriesAgain() async throws {
+    let board = Board()
+    board.put("boot/configfs.json", #"{"ssdt":["new"]}"#.utf8)
+    board.put("host/boot/acpi-tables/new.aml", "table".utf8)
+    var made = 0
+    for _ in 0..<2 {
+      let backEnd = ConfigFSBackEnd(
+        paths: board.paths, modprobe: "/bin/false", logger: quiet,
+        makeTable: { _ in
+          made += 1
+          return 0
+        }
+      ) { _, _ in }
+      await backEnd.prepare()
+    }
+    #expect(made == 0)
+  }
+
   @Test func aTableIsAFileNameAndNothingElse() throws {
     let backEnd = ConfigFSBackEnd(paths: Board().paths, logger: quiet) { _, _ in }
     let target = backEnd.target(["HOST_CONFIGFS_ssdt": "\"../../etc/x\",\"ok\""], current: [:])
@@ -211,10 +256,10 @@ struct ConfigFSTests {
 }
 
 struct PowerFanTests {
-  private func settings(_ board: Board, _ content: String) throws -> Settings {
+  private func settings(_ board: Board, _ content: String) async throws -> Settings {
     board.put("boot/config.json", content.utf8)
     return Settings(
-      file: try ConfigFile(
+      file: try await ConfigFile(
         path: board.paths.config, bootDirectory: "/nowhere", copyPath: board.scratch.file("copy"),
         logger: quiet), store: try Store.inMemory(), logger: quiet)
   }
@@ -222,7 +267,8 @@ struct PowerFanTests {
   @Test func oneMemberOfTheConfigurationChangesAndTheRestStays() async throws {
     let board = Board()
     let backEnd = PowerFanBackEnd(
-      settings: try settings(board, #"{"os":{"sshKeys":["k"],"power":{"mode":"low"}},"x":1}"#), logger: quiet)
+      settings: try await settings(board, #"{"os":{"sshKeys":["k"],"power":{"mode":"low"}},"x":1}"#),
+      logger: quiet)
     let current = try backEnd.read()
     #expect(backEnd.variables(current) == ["HOST_CONFIG_power_mode": "low"])
     let fan = backEnd.target(

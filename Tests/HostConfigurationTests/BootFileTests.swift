@@ -12,6 +12,9 @@ private final class Outcome {
 @Suite("Files on the boot partition")
 struct BootFileTests {
   let scratch = Scratch()
+
+  init() { LoopDriver.start() }
+
   var path: String { scratch.file("config.json") }
 
   func pending(_ content: String, sum: String? = nil, random: String = "0badcafe", suffix: String = "md5sum")
@@ -51,9 +54,9 @@ struct BootFileTests {
   }
 
   @Test("a write leaves the file and nothing else")
-  func writeLeavesNothing() throws {
-    try BootFile.write(Array("one".utf8), to: path)
-    try BootFile.write(Array("two".utf8), to: path)
+  func writeLeavesNothing() async throws {
+    try await BootFile.write(Array("one".utf8), to: path)
+    try await BootFile.write(Array("two".utf8), to: path)
     #expect(try read() == "two")
     #expect(scratch.names == ["config.json"])
   }
@@ -61,12 +64,11 @@ struct BootFileTests {
   /// What another task sees of a write in turns: at each turn the old or the new content, whole.
   @Test("a write in turns lets others go on between its steps")
   func turns() async throws {
-    LoopDriver.start()
-    try BootFile.write(Array("old".utf8), to: path)
+    try await BootFile.write(Array("old".utf8), to: path)
     let path = path
     let outcome = Outcome()
     let write = Task {
-      try? await BootFile.writeInTurns(Array("new".utf8), to: path)
+      try? await BootFile.write(Array("new".utf8), to: path)
       outcome.isKnown = true
     }
     var endings: Set<[String]> = []
@@ -85,12 +87,11 @@ struct BootFileTests {
 
   @Test("a read between the steps of a write finishes it, and the write ends well")
   func readDuringTurns() async throws {
-    LoopDriver.start()
-    try BootFile.write(Array("old".utf8), to: path)
+    try await BootFile.write(Array("old".utf8), to: path)
     let path = path
     let outcome = Outcome()
     let write = Task {
-      do { try await BootFile.writeInTurns(Array("new".utf8), to: path) } catch { outcome.error = "\(error)" }
+      do { try await BootFile.write(Array("new".utf8), to: path) } catch { outcome.error = "\(error)" }
       outcome.isKnown = true
     }
     while scratch.names.count < 2, !outcome.isKnown { await Task.yield() }
@@ -103,9 +104,9 @@ struct BootFileTests {
   }
 
   @Test("a write into a missing directory is an error that names the file")
-  func missingDirectory() throws {
-    let error = try #require(throws: FileError.self) {
-      try BootFile.write([1], to: scratch.file("none/config.json"))
+  func missingDirectory() async throws {
+    let error = try await #require(throws: FileError.self) {
+      try await BootFile.write([1], to: scratch.file("none/config.json"))
     }
     #expect(error.code == ENOENT)
     #expect(error.message.contains(scratch.file("none/")))

@@ -107,11 +107,12 @@ struct DeviceConfigurationTests {
   }
 
   @Test("applying any target converges: a second comparison finds nothing", arguments: 0..<100)
-  func converges(_ seed: UInt64) throws {
+  func converges(_ seed: UInt64) async throws {
+    LoopDriver.start()
     var generator = SeededGenerator(seed: seed)
     let scratch = Scratch()
     write("{}", to: scratch.file("config.json"))
-    let file = try ConfigFile(
+    let file = try await ConfigFile(
       path: scratch.file("config.json"), bootDirectory: "/nowhere", copyPath: scratch.file("copy"),
       logger: quiet)
     let settings = Settings(file: file, store: try Store.inMemory(), logger: quiet)
@@ -122,16 +123,17 @@ struct DeviceConfigurationTests {
         stored[variable.name] = texts.randomElement(using: &generator)
       }
       let target = DeviceConfiguration.effectiveTarget(stored, isUnmanaged: false)
-      try settings.apply(DeviceConfiguration.change(from: settings.currentVariables, to: target))
+      try await settings.apply(DeviceConfiguration.change(from: settings.currentVariables, to: target))
       #expect(DeviceConfiguration.change(from: settings.currentVariables, to: target).settings == [:])
     }
   }
 
   @Test("an unset firewall mode reads as empty, so that it is written once")
-  func unsetFirewall() throws {
+  func unsetFirewall() async throws {
+    LoopDriver.start()
     let scratch = Scratch()
     write("{}", to: scratch.file("config.json"))
-    let file = try ConfigFile(
+    let file = try await ConfigFile(
       path: scratch.file("config.json"), bootDirectory: "/nowhere", copyPath: scratch.file("copy"),
       logger: quiet)
     let settings = Settings(file: file, store: try Store.inMemory(), logger: quiet)

@@ -51,20 +51,20 @@ struct FileWatcherTests {
   }
 
   @Test("settings follow the file")
-  func settingsFollow() throws {
+  func settingsFollow() async throws {
+    LoopDriver.start()
     let path = scratch.file("config.json")
     write(#"{"hostname":"a"}"#, to: path)
-    let file = try ConfigFile(
+    let file = try await ConfigFile(
       path: path, bootDirectory: scratch.path, copyPath: scratch.file("c"), logger: quiet)
     let settings = Settings(file: file, store: try Store.inMemory(), logger: quiet)
     var seen: [Settings.Change] = []
     settings.onChange(of: [.hostname]) { seen.append($0) }
-    let watcher = try FileWatcher(path) { settings.reloadConfigFile() }
+    let watcher = try FileWatcher(path) { Task { await settings.reloadConfigFile() } }
     write(#"{"hostname":"b"}"#, to: path)
-    turn()
-    #expect(settings.string(.hostname) == "b")
-    try settings.set([.hostname: "c"])
-    turn()
+    #expect(await eventually { settings.string(.hostname) == "b" })
+    try await settings.set([.hostname: "c"])
+    try await Task.sleep(for: .milliseconds(50))
     #expect(seen == [[.hostname: "b"], [.hostname: "c"]])
     withExtendedLifetime(watcher) {}
   }

@@ -162,12 +162,15 @@ private final class Tools {
     }
     if hasIPv6 { write("", to: scratch.file("if_inet6")) }
     return Firewall(
-      logger: quiet, places: .init(directories: [scratch.path], ipv6: scratch.file("if_inet6")),
+      logger: quiet,
+      places: .init(
+        directories: [scratch.path], ipv6: scratch.file("if_inet6"),
+        ipv6Tables: scratch.file("ip6_tables_names"), modprobe: scratch.file("modprobe"), hostRoot: "/host"),
       firstRetryDelay: retryDelay
     ) { [self] in reports.append($0) }
   }
 
-  private func put(_ name: String, _ script: String) {
+  func put(_ name: String, _ script: String) {
     write("#!/bin/sh\n\(script)\n", to: scratch.file(name))
     chmod(scratch.file(name), 0o755)
   }
@@ -225,6 +228,29 @@ struct FirewallTests {
     with.apply(rules)
     #expect(await eventually { tools.calls("ip6tables") >= 2 })
     #expect(tools.reports.count == 1)
+  }
+
+  @Test("the module of IPv6's tables is loaded before the first rules of it, once, from the host's modules")
+  func module() async {
+    tools.put("modprobe", "echo \"$@\" >>\(tools.scratch.file("modprobe-calls")); exit 1")
+    tools.set("broken-ip6tables")
+    let firewall = tools.firewall(retryDelay: .milliseconds(10))
+    firewall.apply(rules)
+    #expect(await eventually { tools.calls("ip6tables") >= 3 })
+    #expect(text(of: tools.scratch.file("modprobe-calls")) == "-d /host ip6_tables\n")
+    #expect(!tools.reports.contains { $0.contains("modprobe") })
+  }
+
+  @Test("a module that is there, or that nobody can load, is no fault", arguments: [true, false])
+  func noModule(_ isThere: Bool) async {
+    if isThere {
+      tools.set("ip6_tables_names")
+      tools.put("modprobe", "echo \"$@\" >>\(tools.scratch.file("modprobe-calls"))")
+    }
+    let firewall = tools.firewall()
+    firewall.apply(rules)
+    #expect(await eventually { tools.calls("ip6tables") == 1 })
+    #expect(tools.reports.isEmpty && access(tools.scratch.file("modprobe-calls"), F_OK) != 0)
   }
 
   @Test("the first try is waited for, whether it succeeds or not, and no longer than the limit")

@@ -10,19 +10,21 @@ import Testing
 struct FullDiskTests {
   let scratch = Scratch()
 
+  init() { LoopDriver.start() }
+
   @Test(
     "a write on a full disk is an error, keeps the old content and leaves nothing", arguments: [true, false])
-  func full(_ isOnBootPartition: Bool) throws {
+  func full(_ isOnBootPartition: Bool) async throws {
     let disk = SmallFileSystem(in: scratch, kibibytes: 64)
     try #require(disk.isMounted)
     let path = "\(disk.path)/config.json"
     write(#"{"uuid":"u"}"#, to: path)
-    let file = try ConfigFile(
+    let file = try await ConfigFile(
       path: path, bootDirectory: isOnBootPartition ? disk.path : "/nowhere", copyPath: scratch.file("copy"),
       logger: quiet)
     disk.fill()
-    let error = try #require(throws: ConfigFileError.self) {
-      try file.update(["hostname": .set(.string(String(repeating: "x", count: 9000)))])
+    let error = try await #require(throws: ConfigFileError.self) {
+      try await file.update(["hostname": .set(.string(String(repeating: "x", count: 9000)))])
     }
     #expect(error.message.hasPrefix("\(path) cannot be written: "))
     #expect(error.message.hasSuffix("No space left on device"))
@@ -30,13 +32,12 @@ struct FullDiskTests {
     #expect(file.members["hostname"] == nil)
     #expect(Scratch.names(in: disk.path) == ["config.json", "filler"])
     unlink("\(disk.path)/filler")
-    try file.update(["hostname": .set("y")])
+    try await file.update(["hostname": .set("y")])
     #expect(text(of: path) == #"{"uuid":"u","hostname":"y"}"#)
   }
 
   @Test("a boot configuration that cannot be written is not given up")
   func bootConfiguration() async throws {
-    LoopDriver.start()
     let disk = SmallFileSystem(in: scratch, kibibytes: 64)
     try #require(disk.isMounted)
     let path = "\(disk.path)/config.txt"
@@ -48,9 +49,7 @@ struct FullDiskTests {
         hostRoot: scratch.file("host"), boot: disk.path, config: scratch.file("config.json"),
         database: scratch.file("database.sqlite")))
     let facts = HostFacts(paths: paths, logger: quiet)
-    let file = try ConfigFile(
-      path: paths.config, bootDirectory: "/nowhere", copyPath: scratch.file("copy"), logger: quiet)
-    let settings = Settings(file: file, store: try Store.inMemory(), logger: quiet)
+    let settings = try await settings(paths)
     var reports: [String] = []
     let boot = BootConfiguration(paths: paths, facts: facts, settings: settings, logger: quiet) {
       reports.append($1)
@@ -77,8 +76,76 @@ struct FullDiskTests {
     #expect(reports.contains { $0.contains("given up after 3 tries") })
   }
 
+  @Test(
+    "a boot file that does not fit on the disk stays as it was, whatever the board",
+    arguments: [
+      ("jetson-tx1", "extlinux/extlinux.conf", "DEFAULT a\nLABEL a\n  APPEND quiet isolcpus=1\n"),
+      ("jetson-nano", "extra_uEnv.txt", "# mine\nextra_os_cmdline=isolcpus=1\nfoo=bar\n"),
+    ])
+  func boards(_ slug: String, _ name: String, _ content: String) async throws {
+    let disk = SmallFileSystem(in: scratch, kibibytes: 64)
+    try #require(disk.isMounted)
+    let path = "\(disk.path)/\(name)"
+    try DurableFile.makeDirectories(for: path)
+    write(#"{"slug":"\#(slug)","arch":"aarch64"}"#, to: "\(disk.path)/device-type.json")
+    write(content, to: path)
+    write("{}", to: scratch.file("config.json"))
+    try DurableFile.makeDirectories(for: scratch.file("host/etc/os-release"))
+    write("META_BALENA_VERSION=2.45.0\n", to: scratch.file("host/etc/os-release"))
+    let paths = HostPaths(
+      .init(
+        hostRoot: scratch.file("host"), boot: disk.path, config: scratch.file("config.json"),
+        database: scratch.file("database.sqlite")))
+    let boot = BootConfiguration(
+      paths: paths, facts: HostFacts(paths: paths, logger: quiet), settings: try await settings(paths),
+      logger: quiet
+    ) { _, _ in }
+    disk.fill()
+    let target = ["HOST_EXTLINUX_isolcpus": String(repeating: "6", count: 9000)]
+    let change = try #require(boot.changes(for: target).first)
+    await #expect(throws: BootError.self) { try await boot.apply(change) }
+    #expect(text(of: path) == content)
+    #expect(Scratch.names(in: DurableFile.directory(of: path)).filter { $0.hasPrefix(".") }.isEmpty)
+    unlink("\(disk.path)/filler")
+    try await boot.apply(try #require(boot.changes(for: target).first))
+    #expect(boot.changes(for: target).isEmpty)
+  }
+
+  @Test("proxy and exceptions that do not fit on the disk are refused, and the files stay as they were")
+  func proxy() async throws {
+    let disk = SmallFileSystem(in: scratch, kibibytes: 64)
+    try #require(disk.isMounted)
+    write("{}", to: scratch.file("config.json"))
+    let paths = HostPaths(
+      .init(
+        hostRoot: scratch.file("host"), boot: disk.path, config: scratch.file("config.json"),
+        database: scratch.file("database.sqlite")))
+    let files = HostConfigFiles(paths: paths, settings: try await settings(paths), logger: quiet)
+    func apply(_ proxy: JSON) async throws {
+      let request = try HostConfigRequest(parsing: ["network": ["proxy": proxy]])
+      try await files.apply(try files.change(for: request))
+    }
+    try await apply(["type": "socks5", "ip": "a", "port": 1, "noProxy": ["b"]])
+    let before = [text(of: paths.redsocks), text(of: paths.noProxy)]
+    disk.fill()
+    let long = JSON.string(String(repeating: "x", count: 9000))
+    for proxy: JSON in [["ip": long], ["noProxy": [long]]] {
+      let error = await #expect(throws: HostConfigError.self) { try await apply(proxy) }
+      #expect(error?.message.hasSuffix("No space left on device") == true)
+    }
+    #expect([text(of: paths.redsocks), text(of: paths.noProxy)] == before)
+    #expect(
+      Scratch.names(in: DurableFile.directory(of: paths.redsocks)) == ["no_proxy", "redsocks.conf"])
+  }
+
+  private func settings(_ paths: HostPaths) async throws -> Settings {
+    let file = try await ConfigFile(
+      path: paths.config, bootDirectory: "/nowhere", copyPath: scratch.file("copy"), logger: quiet)
+    return Settings(file: file, store: try Store.inMemory(), logger: quiet)
+  }
+
   @Test("an interrupted write is read where it cannot be finished")
-  func readOnly() throws {
+  func readOnly() async throws {
     let disk = SmallFileSystem(in: scratch, kibibytes: 64)
     try #require(disk.isMounted)
     let path = "\(disk.path)/config.json"
@@ -86,7 +153,7 @@ struct FullDiskTests {
     let content = #"{"uuid":"new"}"#
     write(content, to: "\(disk.path)/.config.json.0badcafe.\(MD5.hexadecimal(Array(content.utf8))).md5sum")
     try #require(disk.makeReadOnly())
-    let file = try ConfigFile(
+    let file = try await ConfigFile(
       path: path, bootDirectory: disk.path, copyPath: scratch.file("copy"), logger: quiet)
     #expect(file.members["uuid"] == "new")
     #expect(text(of: path) == "{}")

@@ -101,6 +101,31 @@ struct HostConfigRequestTests {
     #expect(!(try parse(#"{"force":"maybe","network":{}}"#).force))
   }
 
+  @Test(arguments: [
+    ("a", true), ("7-of-9.example.org", true), (String(repeating: "x", count: 63), true),
+    (String(repeating: "x", count: 64), false), ("my_device", false), ("-a", false), ("a-", false),
+    ("a..b", false), ("a.", false), ("ä", false), ("a b", false),
+    ("a.\(String(repeating: "x", count: 62))", true), ("a.\(String(repeating: "x", count: 63))", false),
+  ])
+  func aHostnameThatIsNoneIsTakenWithAWarning(name: String, isHostName: Bool) throws {
+    let request = try parse(#"{"network":{"hostname":"\#(name)"}}"#)
+    #expect(request.hostname == .name(name))
+    #expect(
+      request.warnings
+        == (isHostName
+          ? []
+          : [
+            "Malformed host config detected, things may not behave as expected:",
+            "Expecting a host name of RFC 1123 at network.hostname but instead got: \"\(name)\"",
+          ]))
+  }
+
+  @Test func twoProblemsHaveOneHeading() throws {
+    let request = try parse(#"{"network":{"hostname":"a_b","proxy":{"ip":"a","type":"x","port":1}}}"#)
+    #expect(request.warnings.count == 3)
+    #expect(request.warnings.filter { $0.hasPrefix("Malformed") }.count == 1)
+  }
+
   @Test func aStrictProxyDropsWhatItDoesNotKnowAndHasANumericPort() throws {
     let request = try parse(
       #"{"network":{"proxy":{"type":"socks5","ip":"a.b","port":"1080.0","x":"y","local_ip":"1.2.3.4"}}}"#)

@@ -44,6 +44,21 @@ import Testing
     #expect(HostPartition.disk(among: []) == nil)
   }
 
+  @Test func suspendedMappingsAreThoseOfThePartitionAndEncrypted() {
+    func mapping(_ number: UInt64, _ name: String?, isEncrypted: Bool = true) -> BlockDevice {
+      BlockDevice(
+        node: "/dev/dm-\(number)", number: number, disk: nil, isEncrypted: isEncrypted, suspendedMapping: name
+      )
+    }
+    let devices = [
+      mapping(1, "luks-resin-boot"), mapping(2, nil), mapping(3, "balena-boot", isEncrypted: false),
+      mapping(4, "luks-balena-data"), mapping(5, "other"),
+    ]
+    #expect(HostPartition.boot.suspendedMappings(among: devices) == ["luks-resin-boot"])
+    #expect(HostPartition.data.suspendedMappings(among: devices) == ["luks-balena-data"])
+    #expect(HostPartition.state.suspendedMappings(among: devices).isEmpty)
+  }
+
   @Test func theTableOfMountsTellsTheLastDeviceAtAPlace() {
     let table = MountTable(
       """

@@ -10,20 +10,23 @@ struct SettingsTests {
   let scratch = Scratch()
   let store: Store
 
-  init() throws { store = try Store.inMemory() }
+  init() throws {
+    LoopDriver.start()
+    store = try Store.inMemory()
+  }
 
   var path: String { scratch.file("config.json") }
 
-  func open(_ config: String = "{}") throws -> Settings {
+  func open(_ config: String = "{}") async throws -> Settings {
     write(config, to: path)
-    let file = try ConfigFile(
+    let file = try await ConfigFile(
       path: path, bootDirectory: "/nowhere", copyPath: scratch.file("copy"), logger: quiet)
     return Settings(file: file, store: store, logger: quiet)
   }
 
   @Test("every setting has its default when nothing is stored")
-  func defaults() throws {
-    let settings = try open()
+  func defaults() async throws {
+    let settings = try await open()
     for key in SettingKey.all { #expect(try settings.value(key) == key.defaultValue) }
     #expect(settings.int(.listenPort) == 48484)
     #expect(settings.string(.name) == "local")
@@ -60,22 +63,22 @@ struct SettingsTests {
   ]
 
   @Test("values are coerced by their rule, or refused", arguments: coercions)
-  func coercion(_ key: SettingKey, _ given: JSON, _ expected: JSON?) throws {
-    let settings = try open()
+  func coercion(_ key: SettingKey, _ given: JSON, _ expected: JSON?) async throws {
+    let settings = try await open()
     guard let expected else {
-      let error = try #require(throws: SettingError.self) { try settings.set([key: given]) }
+      let error = try await #require(throws: SettingError.self) { try await settings.set([key: given]) }
       let shown = given.stringValue ?? given.serialized()
       #expect("\(error)" == "Cannot set value for \(key), as value failed validation: \(shown)")
       return
     }
-    try settings.set([key: given])
+    try await settings.set([key: given])
     #expect(try settings.value(key) == expected)
   }
 
   @Test("rows of the table config have the texts that the reference writes")
-  func rowTexts() throws {
-    let settings = try open()
-    try settings.set([
+  func rowTexts() async throws {
+    let settings = try await open()
+    try await settings.set([
       .localMode: "on", .deltaVersion: "3", .pinDevice: ["app": 1, "commit": "c"], .name: "n",
     ])
     #expect(
@@ -85,8 +88,8 @@ struct SettingsTests {
   }
 
   @Test("a stored value that breaks its rule is an error, and the default for those who cannot wait")
-  func invalidStored() throws {
-    let settings = try open(#"{"listenPort":"web","hostname":5}"#)
+  func invalidStored() async throws {
+    let settings = try await open(#"{"listenPort":"web","hostname":5}"#)
     try store.settings.set("localMode", to: "maybe")
     let error = try #require(throws: SettingError.self) { try settings.value(.localMode) }
     #expect(
@@ -97,75 +100,77 @@ struct SettingsTests {
   }
 
   @Test("null in config.json counts as absent")
-  func nullIsAbsent() throws {
-    let settings = try open(#"{"listenPort":null,"uuid":null}"#)
+  func nullIsAbsent() async throws {
+    let settings = try await open(#"{"listenPort":null,"uuid":null}"#)
     #expect(settings.int(.listenPort) == 48484)
     #expect(try settings.value(.uuid) == nil)
   }
 
   @Test("unknown and immutable names are refused with the texts of the chapter")
-  func refusals() throws {
-    let settings = try open()
+  func refusals() async throws {
+    let settings = try await open()
     #expect(throws: SettingError.unknown("foo")) { try settings.value(named: "foo") }
     for name in ["foo", "apiEndpoint", "version"] {
-      let error = try #require(throws: SettingError.self) { try settings.set(named: [name: "x"]) }
+      let error = try await #require(throws: SettingError.self) { try await settings.set(named: [name: "x"]) }
       #expect("\(error)" == "Attempt to set value for non-mutable schema key: \(name)")
-      let removal = try #require(throws: SettingError.self) { try settings.remove(named: name) }
+      let removal = try await #require(throws: SettingError.self) { try await settings.remove(named: name) }
       #expect("\(removal)" == "Attempt to delete non-existent or immutable key \(name)")
     }
   }
 
   @Test("nothing is written when one of several values fails")
-  func allOrNothing() throws {
-    let settings = try open()
-    #expect(throws: SettingError.self) {
-      try settings.set([.name: "n", .uuid: "u", .localMode: "perhaps"])
+  func allOrNothing() async throws {
+    let settings = try await open()
+    await #expect(throws: SettingError.self) {
+      try await settings.set([.name: "n", .uuid: "u", .localMode: "perhaps"])
     }
     #expect(try store.settings.all() == [:])
     #expect(text(of: path) == "{}")
   }
 
   @Test("rows are put back when config.json cannot be written")
-  func putBack() throws {
-    let settings = try open()
-    try settings.set([.name: "old"])
+  func putBack() async throws {
+    let settings = try await open()
+    try await settings.set([.name: "old"])
     mkdir(path + ".new", 0o700)
-    #expect(throws: SettingError.self) { try settings.set([.name: "new", .localMode: true, .uuid: "u"]) }
+    await #expect(throws: SettingError.self) {
+      try await settings.set([.name: "new", .localMode: true, .uuid: "u"])
+    }
     #expect(try store.settings.all() == ["name": "old"])
   }
 
   @Test("a secret shows in no error")
-  func secrets() throws {
-    let settings = try open(#"{"deviceApiKey":["s3cret"]}"#)
-    let set = try #require(throws: SettingError.self) { try settings.set([.apiKey: ["s3cret"]]) }
+  func secrets() async throws {
+    let settings = try await open(#"{"deviceApiKey":["s3cret"]}"#)
+    let set = try await #require(throws: SettingError.self) { try await settings.set([.apiKey: ["s3cret"]]) }
     let get = try #require(throws: SettingError.self) { try settings.value(.deviceApiKey) }
     #expect(!"\(set) \(get)".contains("s3cret"))
   }
 
   @Test("setting the provisioning key to null removes it from the file")
-  func provisioningKey() throws {
-    let settings = try open(#"{"apiKey":"k","deviceId":1}"#)
-    try settings.set([.apiKey: .null, .deviceId: .null])
+  func provisioningKey() async throws {
+    let settings = try await open(#"{"apiKey":"k","deviceId":1}"#)
+    try await settings.set([.apiKey: .null, .deviceId: .null])
     #expect(text(of: path) == #"{"deviceId":null}"#)
   }
 
   @Test("a change tells its subscribers all keys of the call, coerced, after they are stored")
-  func changes() throws {
-    let settings = try open()
+  func changes() async throws {
+    let settings = try await open()
     var seen: [Settings.Change] = []
     settings.onChange(of: [.localMode]) { change in
       #expect(settings.bool(.localMode))
       seen.append(change)
     }
-    try settings.set([.localMode: "1", .name: "n", .uuid: "u"])
-    try settings.set([.localMode: "1"])
-    try settings.set([.name: "m"])
+    try await settings.set([.localMode: "1", .name: "n", .uuid: "u"])
+    try await settings.set([.localMode: "1"])
+    try await settings.set([.name: "m"])
     #expect(seen == [[.localMode: true, .name: "n", .uuid: "u"], [.localMode: true]])
   }
 
   @Test("a subscriber may cancel itself and others while it is told")
-  func cancelling() throws {
-    let settings = try open()
+  func cancelling() async throws {
+    let settings = try await open()
     var calls: [Int] = []
     var second: Settings.Subscription?
     var first: Settings.Subscription?
@@ -176,53 +181,92 @@ struct SettingsTests {
     }
     second = settings.onChange(of: [.name]) { _ in calls.append(2) }
     settings.onChange(of: [.name]) { _ in calls.append(3) }
-    try settings.set([.name: "a"])
-    try settings.set([.name: "b"])
+    try await settings.set([.name: "a"])
+    try await settings.set([.name: "b"])
     #expect(calls == [1, 3, 3])
   }
 
   @Test("subscribers hear of what others write to config.json")
-  func externalChange() throws {
-    let settings = try open(#"{"hostname":"a","foreign":1}"#)
+  func externalChange() async throws {
+    let settings = try await open(#"{"hostname":"a","foreign":1}"#)
     var seen: [Settings.Change] = []
     settings.onChange(of: [.hostname, .persistentLogging]) { seen.append($0) }
     write(#"{"hostname":"b","foreign":2}"#, to: path)
-    settings.reloadConfigFile()
+    await settings.reloadConfigFile()
     write(#"{"persistentLogging":"1","foreign":2}"#, to: path)
-    try settings.set([.uuid: "u"])
+    try await settings.set([.uuid: "u"])
     #expect(seen == [[.hostname: "b"], [.hostname: .null, .persistentLogging: true, .uuid: "u"]])
   }
 
   @Test("an unmanaged device gets a uuid, a managed one a key as well, and neither twice")
-  func identity() throws {
-    let unmanaged = try open()
-    try unmanaged.generateIdentity()
+  func identity() async throws {
+    let unmanaged = try await open()
+    try await unmanaged.generateIdentity()
     let uuid = try #require(unmanaged.string(.uuid))
     #expect(uuid.count == 32 && uuid.allSatisfy { $0.isHexDigit && !$0.isUppercase })
     #expect(unmanaged.string(.deviceApiKey) == "")
 
-    let managed = try open(#"{"apiEndpoint":"https://a","uuid":"mine"}"#)
-    try managed.generateIdentity()
+    let managed = try await open(#"{"apiEndpoint":"https://a","uuid":"mine"}"#)
+    try await managed.generateIdentity()
     let key = try #require(managed.string(.deviceApiKey))
     #expect(key.count == 32 && managed.string(.uuid) == "mine")
     let written = text(of: path)
-    try managed.generateIdentity()
+    try await managed.generateIdentity()
     #expect(text(of: path) == written)
   }
 
   @Test("derived values follow from the others")
-  func derived() throws {
-    let fresh = try open()
+  func derived() async throws {
+    let fresh = try await open()
     #expect(fresh.isUnmanaged && !fresh.isProvisioned && fresh.targetSource == "local")
     #expect(fresh.currentApiKey == "")
-    let full = try open(
+    let full = try await open(
       #"{"apiEndpoint":"https://a","uuid":"u","registered_at":1,"deviceId":2,"deviceApiKey":"d","apiKey":"p"}"#
     )
     #expect(full.isProvisioned && full.currentApiKey == "p" && full.targetSource == "https://a")
-    try full.set([.apiKey: .null, .localMode: true])
+    try await full.set([.apiKey: .null, .localMode: true])
     #expect(full.currentApiKey == "d" && full.targetSource == "local")
     try store.settings.set("apiEndpointOverride", to: "https://b")
     try store.settings.set("listenPortOverride", to: "48485")
     #expect(full.effectiveApiEndpoint == "https://b" && full.effectiveListenPort == 48485)
+  }
+
+  @Test(
+    "a row that is set while the file is written stays, also when the file fails, and is what is announced")
+  func rowsMeanwhile() async throws {
+    let settings = try await open()
+    var announced: [JSON?] = []
+    settings.onChange(of: [.uuid]) { announced.append($0[.name]) }
+    let change = Task { try await settings.set([.name: "first", .uuid: "u"]) }
+    await Task.yield()
+    #expect(settings.isWriting)
+    #expect(settings.string(.name) == "first")
+    try settings.setRows([.name: "second"])
+    try await change.value
+    #expect(settings.string(.name) == "second")
+    #expect(announced == ["second"])
+
+    // It fails when its turn comes, which is after another's.
+    let path = path
+    let before = Task {
+      try await settings.set([.uuid: "v"])
+      mkdir(path + ".new", 0o700)
+    }
+    let failing = Task { try await settings.set([.name: "third", .uuid: "w", .localMode: true]) }
+    await Task.yield()
+    #expect(settings.string(.name) == "third")
+    try settings.setRows([.name: "fourth"])
+    _ = try await before.value
+    await #expect(throws: (any Error).self) { try await failing.value }
+    #expect(settings.string(.name) == "fourth")
+    #expect(!settings.bool(.localMode))
+  }
+
+  @Test("a key of config.json is no row")
+  func rowsOnly() async throws {
+    let settings = try await open()
+    let error = try #require(throws: SettingError.self) { try settings.setRows([.name: "n", .uuid: "u"]) }
+    #expect(error == .notMutable("uuid"))
+    #expect(settings.string(.name) == "local")
   }
 }

@@ -117,11 +117,14 @@ struct VPNOfTargetTests {
   private let unit = StandInUnit()
   private let store: Store
 
-  init() throws { store = try Store.inMemory() }
+  init() throws {
+    LoopDriver.start()
+    store = try Store.inMemory()
+  }
 
-  private func configurator() throws -> DeviceConfigurator {
+  private func configurator() async throws -> DeviceConfigurator {
     write(#"{"apiEndpoint":"https://a.example"}"#, to: scratch.file("config.json"))
-    let file = try ConfigFile(
+    let file = try await ConfigFile(
       path: scratch.file("config.json"), bootDirectory: "/nowhere", copyPath: scratch.file("copy"),
       logger: quiet)
     let settings = Settings(file: file, store: store, logger: quiet)
@@ -142,7 +145,7 @@ struct VPNOfTargetTests {
   @Test("a stored target without VPN is applied after a start")
   func start() async throws {
     try setTarget("false")
-    let configurator = try configurator()
+    let configurator = try await configurator()
     configurator.start()
     await configurator.apply()
     #expect(await eventually { unit.jobs == [.stop] })
@@ -153,7 +156,7 @@ struct VPNOfTargetTests {
 
   @Test("the first target of a device counts, and so does the next one")
   func firstTarget() async throws {
-    let configurator = try configurator()
+    let configurator = try await configurator()
     await configurator.apply()
     try setTarget("0")
     configurator.noteTarget()
@@ -169,7 +172,7 @@ struct VPNOfTargetTests {
   func hanging() async throws {
     unit.isHanging = true
     try setTarget("false")
-    let configurator = try configurator()
+    let configurator = try await configurator()
     await configurator.apply()
     #expect(await eventually { unit.jobs == [.stop] })
     try setTarget("no truth value")

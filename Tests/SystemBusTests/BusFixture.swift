@@ -11,7 +11,7 @@ final class BusFixture {
   let bus: SystemBus
   private(set) var daemon: BackgroundProcess?
   private(set) var service: BackgroundProcess?
-  private let serviceArguments: [String]
+  var serviceArguments: [String]
 
   var address: String { "unix:path=\(directory.path)/bus" }
 

@@ -187,9 +187,44 @@ private let logger = Logger(label: "test")
       try await fixture.startDaemon()
       try await fixture.startService()
       #expect(await eventually { fixture.bus.isConnected })
-      _ = try await manager.canReboot()
-      try await fixture.bus.call(Self.login, Self.path, "test.Control", "Prepare", [.boolean(false)])
+      // logind is asked what became of it.
       #expect(await eventually { heard == [true, false] })
+      try await fixture.bus.call(Self.login, Self.path, "test.Control", "Prepare", [.boolean(true)])
+      #expect(await eventually { heard == [true, false, true] })
+    }
+  }
+
+  @Test func aShutdownThatBeganWhileTheBusWasAwayIsHeardAlsoWhenACallConnects() async throws {
+    try await withBus { fixture in
+      var heard: [Bool] = []
+      let systemd = SystemdManager(bus: fixture.bus, logger: logger)
+      let manager = LoginManager(bus: fixture.bus, systemd: systemd)
+      manager.onPrepareForShutdown { heard.append($0) }
+      _ = try await manager.canReboot()
+      await fixture.stopDaemon()
+      #expect(await eventually { !fixture.bus.isConnected })
+      fixture.serviceArguments = ["preparing"]
+      try await fixture.startDaemon()
+      try await fixture.startService()
+      _ = try await manager.canReboot()
+      #expect(await eventually { heard == [true] })
+    }
+  }
+
+  @Test func aLogindThatComesBackAfterItsBusIsAskedAgain() async throws {
+    try await withBus { fixture in
+      var heard: [Bool] = []
+      let manager = LoginManager(
+        bus: fixture.bus, systemd: SystemdManager(bus: fixture.bus, logger: logger))
+      manager.onPrepareForShutdown { heard.append($0) }
+      _ = try await manager.canReboot()
+      await fixture.stopDaemon()
+      try await fixture.startDaemon()
+      #expect(await eventually { fixture.bus.isConnected })
+      try await Task.sleep(for: .milliseconds(500))
+      #expect(heard.isEmpty)
+      try await fixture.startService()
+      #expect(await eventually { heard == [false] })
     }
   }
 
@@ -251,6 +286,45 @@ private let logger = Logger(label: "test")
       #expect(try await systemd.queue(.restart, "missing.service") == false)
       #expect(try await systemd.activeState(of: "missing.service") == nil)
       #expect(try await systemd.partOf("missing.service") == nil)
+    }
+  }
+
+  @Test func anEnabledUnitIsReadAnewAndARepeatChangesNothing() async throws {
+    try await withManager { (fixture: BusFixture, systemd: SystemdManager) async throws in
+      let names = ["openvpn.service", "on-disk.service"]
+      #expect(try await systemd.enable(names) == .enabled(links: 2))
+      #expect(fixture.calls == ["EnableUnitFiles openvpn.service on-disk.service 0 0", "Reload"])
+      #expect(try await systemd.enable(names, isForThisBoot: true) == .enabled(links: 0))
+      #expect(fixture.calls.dropFirst(2) == ["EnableUnitFiles openvpn.service on-disk.service 1 0"])
+    }
+  }
+
+  @Test func aUnitThatCannotBeEnabledIsAnOutcome() async throws {
+    try await withManager { (fixture: BusFixture, systemd: SystemdManager) async throws in
+      #expect(try await systemd.enable(["openvpn.service", "missing.service"]) == .unitMissing)
+      #expect(try await systemd.enable(["gone.service"]) == .unitMissing)
+      #expect(try await systemd.enable(["plain.service"]) == .notInstallable)
+      guard case .refused(let reason) = try await systemd.enable(["masked.service"]) else {
+        Issue.record("a masked unit was enabled")
+        return
+      }
+      #expect(reason.hasSuffix("Unit masked.service is masked."))
+      #expect(!fixture.calls.contains("Reload"))
+    }
+  }
+
+  @Test func anEnablingThatIsForbiddenOrHangsIsAnErrorInTime() async throws {
+    try await withManager { (_: BusFixture, systemd: SystemdManager) async throws in
+      let forbidden = await failure { () async throws(BusError) in
+        _ = try await systemd.enable(["forbidden.service"])
+      }
+      #expect(forbidden?.kind == .remote(name: "org.freedesktop.DBus.Error.AccessDenied"))
+      let start = MonotonicTime.read()
+      let hanging = await failure { () async throws(BusError) in
+        _ = try await systemd.enable(["hanging.service"], timeout: .milliseconds(200))
+      }
+      #expect(hanging?.kind == .timeout)
+      #expect(MonotonicTime.read() - start < .seconds(10))
     }
   }
 

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """A small service on the bus of the tests: stands in for logind and for the service manager's jobs.
 
-Calls that it gets are written to standard output, one a line. Arguments after the bus: `no-logind`, and of units
+Calls that it gets are written to standard output, one a line. Arguments after the bus: `no-logind`, `preparing`
+(logind goes down already), and of units
 `UNIT=STATE`, `UNIT=missing`, `UNIT=failing`, `UNIT=hanging`, `UNIT<TARGET` (part of it)."""
 
 import sys
@@ -49,6 +50,14 @@ class Refused(dbus.DBusException):
 
 class Destructive(dbus.DBusException):
     _dbus_error_name = "org.freedesktop.systemd1.TransactionIsDestructive"
+
+
+class Masked(dbus.DBusException):
+    _dbus_error_name = "org.freedesktop.systemd1.UnitMasked"
+
+
+class NoFile(dbus.DBusException):
+    _dbus_error_name = "org.freedesktop.DBus.Error.FileNotFound"
 
 
 class Manager(dbus.service.Object):
@@ -102,6 +111,31 @@ class Manager(dbus.service.Object):
     def RestartUnit(self, name, mode):
         return self.job("RestartUnit", name, mode)
 
+    enabled = set()
+
+    @dbus.service.method(MANAGER, in_signature="asbb", out_signature="ba(sss)", async_callbacks=("answer", "fail"))
+    def EnableUnitFiles(self, names, runtime, force, answer, fail):
+        note("EnableUnitFiles", *names, int(runtime), int(force))
+        if "hanging.service" in names:
+            return
+        if "missing.service" in names:
+            fail(NoFile("Unit file missing.service does not exist."))
+        elif "gone.service" in names:
+            fail(Missing("Unit gone.service does not exist."))
+        elif "masked.service" in names:
+            fail(Masked("Unit masked.service is masked."))
+        elif "forbidden.service" in names:
+            fail(Refused("Access denied"))
+        else:
+            links = [("symlink", f"/etc/systemd/system/multi-user.target.wants/{name}", f"/lib/systemd/system/{name}")
+                     for name in names if name != "plain.service" and name not in self.enabled]
+            self.enabled.update(names)
+            answer("plain.service" not in names, dbus.Array(links, signature="(sss)"))
+
+    @dbus.service.method(MANAGER)
+    def Reload(self):
+        note("Reload")
+
     @dbus.service.method(MANAGER)
     def Reboot(self):
         note("systemd Reboot")
@@ -130,8 +164,15 @@ class Login(dbus.service.Object):
     def CanReboot(self):
         return "yes"
 
+    preparing = "preparing" in sys.argv
+
+    @dbus.service.method("org.freedesktop.DBus.Properties", in_signature="ss", out_signature="v")
+    def Get(self, interface, name):
+        return {"PreparingForShutdown": dbus.Boolean(self.preparing)}[name]
+
     @dbus.service.method("test.Control", in_signature="b")
     def Prepare(self, beginning):
+        self.preparing = beginning
         self.PrepareForShutdown(beginning)
 
     @dbus.service.method("test.Control", in_signature="ss")

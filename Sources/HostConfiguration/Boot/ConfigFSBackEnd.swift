@@ -11,12 +11,20 @@ public final class ConfigFSBackEnd: BootBackEnd {
   private let tables: String
   private let kernelTables: String
   private let hostRoot: String
+  private let modprobe: String
+  private let makeTable: (String) -> Int32
   private let logger: Logger
   private let report: (String, String) -> Void
   private var hasPrepared = false
 
   /// - Parameter report: takes a message for the user and the name of its event.
-  init(paths: HostPaths, logger: Logger, report: @escaping (String, String) -> Void) {
+  init(
+    paths: HostPaths, modprobe: String = KernelModule.modprobe, logger: Logger,
+    makeTable: @escaping (String) -> Int32 = { mkdir($0, 0o755) },
+    report: @escaping (String, String) -> Void
+  ) {
+    self.modprobe = modprobe
+    self.makeTable = makeTable
     path = paths.configFS
     tables = paths.acpiTables
     kernelTables = paths.acpiConfigFS
@@ -75,7 +83,8 @@ public final class ConfigFSBackEnd: BootBackEnd {
     guard !hasPrepared else { return }
     hasPrepared = true
     do throws(SystemError) {
-      let outcome = try await KernelModule.load("acpi_configfs", hostRoot: hostRoot)
+      let outcome = try await KernelModule.load(
+        "acpi_configfs", hostRoot: hostRoot, modprobe: modprobe)
       if !outcome.isSuccess {
         logger.error("Unable to initialise ConfigFS: \(String(decoding: outcome.errorOutput, as: UTF8.self))")
         return
@@ -96,7 +105,7 @@ public final class ConfigFSBackEnd: BootBackEnd {
       return report("Missing AML for '\(name)'. Unable to load.", "Load AML error")
     }
     let directory = "\(kernelTables)/\(name)"
-    guard mkdir(directory, 0o755) == 0 else {
+    guard makeTable(directory) == 0 else {
       if errno != EEXIST { logger.error("Unable to initialise ConfigFS: \(directory): errno \(errno)") }
       return
     }

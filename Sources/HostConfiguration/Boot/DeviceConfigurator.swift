@@ -27,6 +27,7 @@ public final class DeviceConfigurator {
   private let scheduleReboot: (JSON) -> Void
   private let wake: () -> Void
 
+  private let settingsTurns = TurnQueue()
   private var isDue = true
   private var isVPNDue = true
   private var isInitial = true
@@ -76,7 +77,7 @@ public final class DeviceConfigurator {
     }
     let stored = try store.targets.deviceConfig()
     try store.targets.setDeviceConfig(snapshot.merging(stored) { _, stored in stored })
-    do throws(SettingError) { try settings.set([.initialConfigSaved: true]) } catch {
+    do throws(SettingError) { try settings.setRows([.initialConfigSaved: true]) } catch {
       report(.configError, "Error applying configuration change: \(error.description)")
     }
   }
@@ -121,9 +122,8 @@ public final class DeviceConfigurator {
     isDue = true
     failures = 0
     isVPNDue = true
-    do throws(DatabaseError) { applySettings(try target()) } catch {
-      report(.configError, "Error applying configuration change: \(error)")
-    }
+    // What is in the database has changed when this returns; config.json follows.
+    Task.immediate { await applySettings() }
   }
 
   /// Compares, and applies what differs. Without anything new, or any target, it returns at once.
@@ -133,7 +133,7 @@ public final class DeviceConfigurator {
     var hasFailed = false
     do throws(DatabaseError) {
       let wanted = try target()
-      if !applySettings(wanted) { hasFailed = true }
+      if await !applySettings() { hasFailed = true }
       applyVPN(wanted)
       if isInitial { await boot.prepare() }
       let kept = isJoining ? boot.currentVariables() : [:]
@@ -171,9 +171,18 @@ public final class DeviceConfigurator {
     vpn.set(isWanted, isQuiet: isInitial)
   }
 
+  /// One after the other: the second finds what the first has set.
+  ///
   /// - Returns: false when they could not be written.
   @discardableResult
-  private func applySettings(_ wanted: [String: String]) -> Bool {
+  private func applySettings() async -> Bool {
+    await settingsTurns.enter()
+    defer { settingsTurns.leave() }
+    let wanted: [String: String]
+    do throws(DatabaseError) { wanted = try target() } catch {
+      report(.configError, "Error applying configuration change: \(error)")
+      return false
+    }
     let change = DeviceConfiguration.change(from: settings.currentVariables, to: wanted)
     for warning in change.warnings { report(.invalidConfig, warning) }
     guard !change.isEmpty else { return true }
@@ -186,7 +195,7 @@ public final class DeviceConfigurator {
     }
     report(.config, "Applying configuration change \(text)")
     do throws(SettingError) {
-      try settings.apply(change)
+      try await settings.apply(change)
       report(.configApplied, "Applied configuration change \(text)")
       return true
     } catch {

@@ -54,7 +54,7 @@ public final class PowerFanBackEnd: BootBackEnd {
     for place in Self.places {
       os[place.section] = options[place.option]?.list.first.map { [place.member: .string($0)] }
     }
-    do throws(SettingError) { try settings.set([.os: .object(os)]) } catch {
+    do throws(SettingError) { try await settings.set([.os: .object(os)]) } catch {
       throw BootError(error.description)
     }
   }

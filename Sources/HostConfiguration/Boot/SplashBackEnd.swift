@@ -80,9 +80,9 @@ public final class SplashBackEnd: BootBackEnd {
       if let text = options[Self.optionName]?.list.first, let image = Self.image(of: text) {
         try await keepOriginal()
         try DurableFile.makeDirectories(for: live)
-        try await BootFile.writeInTurns(image, to: live)
+        try await BootFile.write(image, to: live)
       } else {
-        try await BootFile.writeInTurns(try BootFile.read(original), to: live)
+        try await BootFile.write(try BootFile.read(original), to: live)
       }
     } catch {
       throw BootError(error.message)
@@ -99,6 +99,6 @@ public final class SplashBackEnd: BootBackEnd {
 
   private func keepOriginal() async throws(FileError) {
     guard access(original, F_OK) != 0, access(live, F_OK) == 0 else { return }
-    try await BootFile.writeInTurns(try BootFile.read(live), to: original)
+    try await BootFile.write(try BootFile.read(live), to: original)
   }
 }

@@ -215,7 +215,7 @@ nonisolated enum BootText {
 
   static func write(_ text: String, over old: String, to path: String) async throws(BootError) {
     guard text != old else { return }
-    do throws(FileError) { try await BootFile.writeInTurns(Array(text.utf8), to: path) } catch {
+    do throws(FileError) { try await BootFile.write(Array(text.utf8), to: path) } catch {
       throw BootError("Write failed with error: \(error.message)")
     }
   }

@@ -14,6 +14,11 @@ public final class Firewall {
   struct Places {
     var directories = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin"]
     var ipv6 = "/proc/net/if_inet6"
+    /// There once the kernel can filter IPv6.
+    var ipv6Tables = "/proc/net/ip6_tables_names"
+    var modprobe = KernelModule.modprobe
+    /// Where the modules of the running kernel are.
+    var hostRoot = "/"
   }
 
   private static let timeout = Duration.seconds(30)
@@ -38,11 +43,14 @@ public final class Firewall {
   private var failures = 0
   private var retryTimer: LoopTimer?
   private var hasTriedIPv4 = false
+  private var hasLoadedIPv6Tables = false
   private var waiter: CheckedContinuation<Void, Never>?
 
   /// - Parameter report: takes a line for the user when the rules cannot be applied.
-  public convenience init(logger: Logger, report: @escaping (String) -> Void) {
-    self.init(logger: logger, places: Places(), firstRetryDelay: Self.firstRetryDelay, report: report)
+  public convenience init(hostRoot: String, logger: Logger, report: @escaping (String) -> Void) {
+    self.init(
+      logger: logger, places: Places(hostRoot: hostRoot), firstRetryDelay: Self.firstRetryDelay,
+      report: report)
   }
 
   init(
@@ -119,6 +127,7 @@ public final class Firewall {
       applied[family] = rules
       return true
     }
+    if family == .v6 { await loadIPv6Tables() }
     if let problem = await change(rules, family) {
       applied[family] = nil
       if lastProblem[family] != problem { report("Firewall mode not applied due to error: \(problem)") }
@@ -129,6 +138,19 @@ public final class Firewall {
     lastProblem[family] = nil
     logger.info("Applied firewall mode \(rules.mode.rawValue) (\(family == .v4 ? "IPv4" : "IPv6"))")
     return true
+  }
+
+  /// Once (host 1.4). A kernel that has the tables built in, or not at all, is no fault: what the tools say then counts.
+  private func loadIPv6Tables() async {
+    guard !hasLoadedIPv6Tables, access(places.ipv6Tables, F_OK) != 0 else { return }
+    hasLoadedIPv6Tables = true
+    do throws(SystemError) {
+      let outcome = try await KernelModule.load(
+        "ip6_tables", hostRoot: places.hostRoot, modprobe: places.modprobe)
+      if !outcome.isSuccess { logger.debug("\(Self.problem(places.modprobe, outcome))") }
+    } catch {
+      logger.debug("Without \(places.modprobe) no module is loaded: \(error)")
+    }
   }
 
   /// - Returns: what went wrong.

@@ -110,7 +110,7 @@ public final class HostConfigFiles {
   /// - Throws: with a text for the caller of the API. What was written before stays.
   public func apply(_ change: Change) async throws(HostConfigError) {
     if let hostname = change.hostname {
-      do throws(SettingError) { try settings.set([.hostname: .string(hostname)]) } catch {
+      do throws(SettingError) { try await settings.set([.hostname: .string(hostname)]) } catch {
         throw HostConfigError(error.description)
       }
     }
@@ -126,12 +126,12 @@ public final class HostConfigFiles {
     switch change {
     case .write(let text):
       try DurableFile.makeDirectories(for: path)
-      try await BootFile.writeInTurns(Array(text.utf8), to: path)
+      try await BootFile.write(Array(text.utf8), to: path)
     case .delete:
       guard unlink(path) == 0 || errno == ENOENT else {
         throw FileError(errno, "Cannot delete \(path): \(String(cString: strerror(errno)))", path: path)
       }
-      try DurableFile.synchronizeDirectory(of: path)
+      try await DurableFile.flush(DurableFile.directory(of: path))
     }
   }
 }

@@ -70,7 +70,12 @@ public nonisolated struct HostConfigRequest: Sendable, Hashable {
       throw Self.error(Self.shape, "network", body["network"])
     }
     force = Self.isTruthy(body["force"]) || Self.isTruthy(members["force"])
-    if let value = members["hostname"] { hostname = try Self.hostname(value) }
+    if let value = members["hostname"] {
+      hostname = try Self.hostname(value)
+      if case .name(let name) = hostname, !Self.isHostName(name) {
+        warn(["Expecting a host name of RFC 1123 at network.hostname but instead got: \(value.serialized())"])
+      }
+    }
     if let value = members["proxy"] { try parseProxy(value) }
   }
 
@@ -100,6 +105,34 @@ public nonisolated struct HostConfigRequest: Sendable, Hashable {
     return .name(name)
   }
 
+  /// RFC 1123, 2.1, and no longer than the kernel takes (`HOST_NAME_MAX` of limits.h). Others are taken all the same:
+  /// hosts have names with underscores.
+  static func isHostName(_ text: String) -> Bool {
+    func isAlphanumeric(_ byte: UInt8) -> Bool {
+      switch byte {
+      case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+        UInt8(ascii: "0")...UInt8(ascii: "9"):
+        true
+      default: false
+      }
+    }
+    let labels = text.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+    return text.utf8.count <= 64
+      && labels.allSatisfy { label in
+        guard let first = label.first, let last = label.last, label.count <= 63 else { return false }
+        return isAlphanumeric(first) && isAlphanumeric(last)
+          && label.allSatisfy { isAlphanumeric($0) || $0 == UInt8(ascii: "-") }
+      }
+  }
+
+  private mutating func warn(_ problems: [String]) {
+    guard !problems.isEmpty else { return }
+    if warnings.isEmpty {
+      warnings.append("Malformed host config detected, things may not behave as expected:")
+    }
+    warnings += problems
+  }
+
   private static func isLine(_ text: String) -> Bool {
     !text.unicodeScalars.contains { $0.value < 0x20 || $0.value == 0x7F }
   }
@@ -123,10 +156,7 @@ public nonisolated struct HostConfigRequest: Sendable, Hashable {
     }
     let dns = try Self.dns(members["dns"])
     let problems = Self.strictProblems(members)
-    if !problems.isEmpty {
-      warnings.append("Malformed host config detected, things may not behave as expected:")
-      warnings += problems
-    }
+    warn(problems)
     var settings: [Member] = []
     for (name, value) in members where name != "dns" && name != "noProxy" {
       // Both are ours; see `RedsocksFile`.

@@ -48,7 +48,8 @@ public enum BlockDevices {
       // The kernel tells the name that a GPT gives; udev that of other tables too.
       partitionLabel: property("ID_PART_ENTRY_NAME") ?? property("PARTNAME"),
       fileSystem: property("ID_FS_USAGE") == "crypto" ? nil : property("ID_FS_TYPE"),
-      isEncrypted: mapping?.hasPrefix("CRYPT-") ?? false)
+      isEncrypted: mapping?.hasPrefix("CRYPT-") ?? false,
+      suspendedMapping: attribute(device, "dm/suspended") == "1" ? attribute(device, "dm/name") : nil)
   }
 
   private static func attribute(_ device: OpaquePointer, _ name: String) -> String? {

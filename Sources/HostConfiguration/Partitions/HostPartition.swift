@@ -17,6 +17,13 @@ public nonisolated enum HostPartition: String, Sendable, Hashable, CaseIterable 
     return candidates.first { isMine($0.fileSystemLabel) } ?? candidates.first { isMine($0.partitionLabel) }
   }
 
+  /// Encrypted mappings of this partition, by their names, that have to be resumed before they can be read.
+  public func suspendedMappings(among devices: [BlockDevice]) -> [String] {
+    devices.filter(\.isEncrypted).compactMap(\.suspendedMapping).filter { name in
+      labels.contains { name.contains($0) }
+    }
+  }
+
   /// The disk that the host started from, where nobody can be asked: the only one that has a boot partition.
   public static func disk(among devices: [BlockDevice]) -> String? {
     let disks = Set(devices.compactMap(\.disk)).filter { boot.device(among: devices, on: $0) != nil }
@@ -38,11 +45,13 @@ public nonisolated struct BlockDevice: Sendable, Hashable {
   public var fileSystem: String?
   /// A mapping of dm-crypt.
   public var isEncrypted: Bool
+  /// Name of a mapping of the device mapper that is suspended: whoever reads from it waits.
+  public var suspendedMapping: String?
 
   public init(
     node: String, number: UInt64, disk: String?, fileSystemLabel: String? = nil,
     partitionLabel: String? = nil,
-    fileSystem: String? = nil, isEncrypted: Bool = false
+    fileSystem: String? = nil, isEncrypted: Bool = false, suspendedMapping: String? = nil
   ) {
     self.node = node
     self.number = number
@@ -51,6 +60,7 @@ public nonisolated struct BlockDevice: Sendable, Hashable {
     self.partitionLabel = partitionLabel
     self.fileSystem = fileSystem
     self.isEncrypted = isEncrypted
+    self.suspendedMapping = suspendedMapping
   }
 }
 

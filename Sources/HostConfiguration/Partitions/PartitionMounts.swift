@@ -46,6 +46,9 @@ public struct PartitionMounts {
     if !places.isEmpty {
       BlockDevices.useDatabase(ofHost: hostRoot)
       let devices = BlockDevices.all()
+      for name in Set(HostPartition.allCases.flatMap { $0.suspendedMappings(among: devices) }) {
+        resume(name)
+      }
       guard let disk = await disk(devices, mountedDevice) else {
         let names = places.map(\.place).joined(separator: ", ")
         logger.warning("Nothing is mounted at \(names): the disk that the host started from is not known")
@@ -60,6 +63,17 @@ public struct PartitionMounts {
       }
     }
     if usesOwnData { bindOwnData() }
+  }
+
+  /// The host may have left it suspended (host 1.3). Where it stays so, the mount tells what is wrong.
+  private func resume(_ mapping: String) {
+    if csystemd_resume_mapping(mapping) == 0 {
+      logger.notice("The encrypted mapping \(mapping) was suspended: it goes on")
+    } else {
+      logger.warning(
+        "The encrypted mapping \(mapping) is suspended and cannot be resumed: \(String(cString: strerror(errno)))"
+      )
+    }
   }
 
   private func disk(

@@ -1,8 +1,8 @@
-public import EventLoop
+import EventLoop
 
 /// Modules of the running kernel, which are the host's (modprobe(8)).
-public nonisolated enum KernelModule {
-  private static let modprobe = "/sbin/modprobe"
+nonisolated enum KernelModule {
+  static let modprobe = "/sbin/modprobe"
   private static let timeout = Duration.seconds(20)
 
   /// Arguments of modprobe; a container has no modules of its own.
@@ -11,8 +11,8 @@ public nonisolated enum KernelModule {
   }
 
   /// Loads a module unless it is loaded already.
-  @MainActor public static func load(
-    _ name: String, hostRoot: String
+  @MainActor static func load(
+    _ name: String, hostRoot: String, modprobe: String = KernelModule.modprobe
   ) async throws(SystemError) -> ChildProcess.Outcome {
     try await ChildProcess.run(modprobe, arguments(name, hostRoot: hostRoot), timeout: timeout)
   }

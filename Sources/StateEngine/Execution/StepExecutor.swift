@@ -217,7 +217,7 @@ final class StepExecutor {
     try await call { () throws(EngineError) in
       if !current.hasExtraFirmwareVolume { _ = try await engine.createVolume(["Name": "extra-firmware"]) }
     }
-    try host.nameExtraFirmwareVolume()
+    try await host.nameExtraFirmwareVolume()
   }
 }
 
@@ -226,7 +226,7 @@ public protocol StepHost: AnyObject {
   /// `SUPERVISOR_OVERRIDE_LOCK`.
   var isLockOverridden: Bool { get }
   /// Removes `extra-firmware`'s absence from config.json: `os.kernel.extraFirmwareVol`.
-  func nameExtraFirmwareVolume() throws(StepError)
+  func nameExtraFirmwareVolume() async throws(StepError)
   func scheduleReboot(service: String) throws(StepError)
   /// Asks the system to reboot; returns when it has taken the request.
   ///
