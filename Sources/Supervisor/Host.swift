@@ -172,7 +172,8 @@ extension Host: @MainActor HostControl {
   }
 
   func changeHostConfig(_ request: HostConfigRequest) async throws(HostConfigFailure) {
-    guard try isToDo(request) else { return }
+    // Where another change is under way, what there is to do is known after it.
+    if !hostConfigTurn.isHeld, try !isToDo(request) { return }
     guard await hostConfigTurn.enter(timeout: UpdateLocks.actionTimeout) == .entered else {
       throw HostConfigFailure("The host's configuration is being changed by another request", isLock: true)
     }

@@ -72,6 +72,18 @@ class Power(HostTest):
         self.bus.control("Prepare", "boolean:false")
         self.wait_for_services(agent, "one", "two")
 
+    def test_a_shutdown_that_was_called_off_while_the_bus_was_away_is_noticed_when_it_is_back(self):
+        agent = self.device()
+        agent.post_target(app(service("one")))
+        self.wait_for_services(agent, "one")
+        self.bus.control("Prepare", "boolean:true")
+        wait_until(lambda: "The host goes down" in agent.log, "it is heard")
+        self.bus.stop()
+        agent.post_target(app(service("one"), service("two")))
+        self.bus.start()
+        wait_until(lambda: "The host does not go down after all" in agent.log, "logind is asked", seconds=30)
+        self.wait_for_services(agent, "one", "two")
+
     def test_without_a_bus_a_reboot_is_told_to_fail_and_the_api_comes_back(self):
         agent = self.device(has_bus=False)
         self.assertEqual(agent.request("POST", "/v1/reboot", {}).status, 202)

@@ -28,6 +28,12 @@ class HostConfig(HostTest):
         self.assertEqual(json.loads(self.content(agent, "boot/config.json"))["hostname"], before["uuid"][:7])
         self.assertEqual(self.bus.calls, [])
 
+    def test_a_hostname_that_is_none_is_taken_with_a_warning(self):
+        agent = self.device()
+        self.assertEqual(self.patch(agent, {"hostname": "my_device"}), (200, "OK"))
+        self.assertIn('Expecting a host name of RFC 1123 at network.hostname but instead got: "my_device"', agent.log)
+        self.assertEqual(json.loads(self.content(agent, "boot/config.json"))["hostname"], "my_device")
+
     def test_a_proxy_is_written_byte_for_byte_its_units_restart_in_order_and_a_repeat_does_nothing(self):
         agent = self.device()
         self.assertEqual(self.patch(agent, {"proxy": {**SENT, "noProxy": ["10.0.0.1", "fd00::/8"]}}), (200, "OK"))

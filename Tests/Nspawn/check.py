@@ -272,11 +272,10 @@ def main(binary, directory):
         device.run("systemctl", "start", "redsocks")
 
     def inhibit():
-        """A program that wants the host to stay up; it goes on until it is killed or the host goes down."""
-        program = subprocess.Popen([DEVICE, "run", device.directory, "systemd-inhibit", "--what=shutdown", "--who=backup",
-                                    "--why=copies the disk", "--mode=block", "sleep", "600"], stdin=subprocess.DEVNULL)
+        """A program that wants the host to stay up; it goes on until it is stopped or the host goes down."""
+        device.run("systemd-run", "--unit=inhibitor", "systemd-inhibit", "--what=shutdown", "--who=backup",
+                   "--why=copies the disk", "--mode=block", "sleep", "600")
         wait_until(lambda: "backup" in device.run("systemd-inhibit", "--list", "--no-pager"), "logind knows the inhibitor")
-        return program
 
     def inhibitor_refuses():
         ends = device.ends
@@ -290,13 +289,12 @@ def main(binary, directory):
         expect(device.ends == ends and device.is_running(), device.ends)
 
     def released_inhibitor_lets_it_reboot():
-        program = inhibit()
+        inhibit()
         answer = device.request("POST", "/v1/reboot", {})
         expect(answer[0] == 202, answer)
         wait_until(lambda: "Reboot is inhibited by backup" in device.journal("-b", "-u", "balena-supervisor"), "it is told")
         wait_until(device.answers, "the API comes back")
-        device.run("pkill", "-f", "^sleep 600$")
-        program.wait(20)
+        device.run("systemctl", "stop", "inhibitor")
         answer = device.request("POST", "/v1/reboot", {})
         expect(answer[0] == 202, answer)
         boots_again(["133", "133"])
