@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sqlite3
+import time
 
 from cloud import POLL, PROVISIONING_KEY, CloudTest, StandIn, service, token_registry
 from engine_gate import EngineGate
@@ -325,6 +326,7 @@ class LocalMode(CloudTest):
         binary, directory = required("SUPERVISOR_TEST_BINARY"), required("SUPERVISOR_TEST_DIRECTORY")
         places = {"/usr", "/lib", "/lib64", "/run", os.path.dirname(binary), directory}
         places = [place for place in places if os.path.exists(place)]
+        agent.starts.append(time.monotonic())
         own = self.create(
             "the-agent", "own-image:1", Cmd=[binary, *agent.arguments()], Env=["LOG_LEVEL=debug"],
             HostConfig={"NetworkMode": "host", "Binds": ["the-agent:/own", *(f"{p}:{p}" for p in places)]})
