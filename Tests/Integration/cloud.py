@@ -44,6 +44,16 @@ class CloudTest(DeviceTest):
             super().tearDown()
             self.stand_in.stop()
 
+    def preload(self, agent, release):
+        """The device was made with a release of one service, and wants to be pinned to it."""
+        main = {"id": 1, "image_id": 1, "image": IMAGE, "environment": {}, "labels": {},
+                "composition": {"command": COMMAND, "restart": "always"}}
+        content = {"config": {}, "pinDevice": True, "apps": {self.fleet.uuid: {
+            "id": self.fleet.id, "name": "fleet", "class": "fleet", "releases": {release.commit: {
+                "id": release.id, "services": {"main": main}, "volumes": {}, "networks": {}}}}}}
+        with open(agent.path("data/apps.json"), "w", encoding="utf-8") as file:
+            json.dump(content, file)
+
     def check_secrets(self):
         """Tells what the device has sent, and what its cloud knows of keys; the search is done when all tests have run."""
         disclosure.secret("provisioning key", PROVISIONING_KEY)

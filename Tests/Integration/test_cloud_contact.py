@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 from cloud import CloudTest, service
-from harness import COMMAND, IMAGE, OTHER_IMAGE, ROOT, DeviceTest, free_port, run, wait_until
+from harness import IMAGE, OTHER_IMAGE, ROOT, DeviceTest, free_port, run, wait_until
 
 
 class FirstContact(CloudTest):
@@ -18,13 +18,7 @@ class FirstContact(CloudTest):
         release = self.cloud.add_release(self.fleet, {"main": service()})
         self.cloud.add_release(self.fleet, {"main": service(OTHER_IMAGE)})
         agent = self.managed_agent(start=False)
-        main = {"id": 1, "image_id": 1, "image": IMAGE, "environment": {}, "labels": {},
-                "composition": {"command": COMMAND, "restart": "always"}}
-        content = {"config": {}, "pinDevice": True, "apps": {self.fleet.uuid: {
-            "id": self.fleet.id, "name": "fleet", "class": "fleet", "releases": {release.commit: {
-                "id": release.id, "services": {"main": main}, "volumes": {}, "networks": {}}}}}}
-        with open(agent.path("data/apps.json"), "w", encoding="utf-8") as file:
-            json.dump(content, file)
+        self.preload(agent, release)
         agent.start()
         device = self.device(agent)
         wait_until(lambda: device.pin == release.commit, "the device is pinned")

@@ -1,9 +1,7 @@
 """Answers of a cloud that are too long, or packed in a way that nobody asked for."""
 
-import json
-
 from cloud import CloudTest, service
-from harness import COMMAND, IMAGE, wait_until
+from harness import wait_until
 
 TARGET, OTHERS, HEAD = 8 << 20, 1 << 20, 64 << 10
 
@@ -50,13 +48,7 @@ class Limits(CloudTest):
     def test_the_answer_that_a_pin_needs_has_the_limit_of_a_target(self):
         release = self.cloud.add_release(self.fleet, {"main": service()})
         agent = self.managed_agent(start=False)
-        main = {"id": 1, "image_id": 1, "image": IMAGE, "environment": {}, "labels": {},
-                "composition": {"command": COMMAND, "restart": "always"}}
-        content = {"config": {}, "pinDevice": True, "apps": {self.fleet.uuid: {
-            "id": self.fleet.id, "name": "fleet", "class": "fleet", "releases": {release.commit: {
-                "id": release.id, "services": {"main": main}, "volumes": {}, "networks": {}}}}}}
-        with open(agent.path("data/apps.json"), "w", encoding="utf-8") as file:
-            json.dump(content, file)
+        self.preload(agent, release)
         long = self.stand_in.faults.add(endpoint="state-get", size=TARGET + 1, count=2)
         full = self.stand_in.faults.add(endpoint="state-get", size=TARGET, count=1)
         agent.start()
