@@ -16,6 +16,8 @@ import unittest
 # The unit tests' length, in tests of a device without a cloud.
 OTHER_TESTS = 70
 TEST_LIMIT_SECONDS = int(os.environ.get("TEST_LIMIT_SECONDS", "300"))
+# Of an agent's log, when failures are told once more at the end.
+RETOLD_LINES = 25
 
 
 class Sentences(unittest.TestResult):
@@ -61,11 +63,14 @@ class Sentences(unittest.TestResult):
         self.began = getattr(self, "began", time.monotonic())
         self.line("FAIL", test)
         print("    " + text.strip().replace("\n", "\n    "))
+        retold = [f"{test.id()}: {text.strip().splitlines()[-1]}"]
         for agent in getattr(test, "agents", []):
             if os.path.exists(agent.log_path):
                 # A waiting test asks so often that its own requests would push everything else out.
                 tail = [line for line in agent.log.splitlines() if "[debug]   GET " not in line][-60:]
                 print("    the agent's log:\n      " + "\n      ".join(tail), flush=True)
+                retold += ["  " + line[:200] for line in tail[-RETOLD_LINES:]]
+        self.retold = [*getattr(self, "retold", []), *retold]
 
 
 def overdue(*_):
@@ -131,6 +136,8 @@ def main():
         with open(options.count, "w", encoding="utf-8") as file:
             file.write(f"{passed} {failed}\n")
             file.writelines(f"FAILED {name}\n" for name in [*sorted(result.failed), *disclosed])
+        with open(f"{options.count}.failures", "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in getattr(result, "retold", []))
     print(f"integration: {passed} passed, {failed} failed", flush=True)
     return 0 if failed == 0 and passed > 0 else 1
 

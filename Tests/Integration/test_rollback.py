@@ -40,6 +40,13 @@ class Rollback(DeviceTest):
             lambda: self.waits(agent) == ["the next try of the update that was taken back"], "the reason is told")
         self.assertTrue(is_back())
 
+    def wait_for_proof(self, agent, failed=0):
+        def has_proven_itself():
+            self.assertEqual(agent.log.count("Going back from release"), failed, "the update is taken back")
+            return self.before["Id"] not in self.rows()
+
+        wait_until(has_proven_itself, "the new one has proven itself")
+
     def waits(self, agent):
         return [row["for"] for one in agent.get("/v2/explain").json["apps"] for row in one["waiting"]]
 
@@ -48,7 +55,7 @@ class Rollback(DeviceTest):
         self.taken_back(agent, self.proving("one", OTHER_IMAGE, command=["false"], volumes=["store:/store"]))
         # Another target is tried at once.
         agent.post_target(self.release(3, self.proving("one", OTHER_IMAGE, volumes=["store:/store"])))
-        wait_until(lambda: self.before["Id"] not in self.rows(), "the new one has proven itself")
+        self.wait_for_proof(agent, failed=1)
         after = self.wait_for_services(agent, "one")["one"]
         self.assertTrue(after["Name"].endswith("_3_b3"), after["Name"])
 
@@ -93,11 +100,11 @@ class Rollback(DeviceTest):
 
     def test_a_healthy_release_takes_the_place_of_the_old_one(self):
         agent = self.begin()
-        check = {"test": ["CMD", "true"], "interval": "1s", "timeout": "5s", "retries": 1}
+        check = {"test": ["CMD", "true"], "interval": "1s", "timeout": "30s", "retries": 3}
         agent.post_target(self.release(2, self.proving("one", OTHER_IMAGE, healthcheck=check)))
         wait_until(lambda: len(self.rows()) == 2, "both containers are there")
         self.assertEqual(self.rows()[self.before["Id"]]["State"], "exited")
-        wait_until(lambda: self.before["Id"] not in self.rows(), "the new one has proven itself")
+        self.wait_for_proof(agent)
         after = self.wait_for_services(agent, "one")["one"]
         self.assertTrue(after["Name"].endswith("_2_b2"), after["Name"])
 
@@ -107,6 +114,6 @@ class Rollback(DeviceTest):
         wait_until(lambda: len(self.rows()) == 2, "both containers are there")
         agent.kill()
         agent.start()
-        wait_until(lambda: self.before["Id"] not in self.rows(), "the new one has proven itself")
+        self.wait_for_proof(agent)
         after = self.wait_for_services(agent, "one")["one"]
         self.assertTrue(after["Name"].endswith("_2_b2"), after["Name"])
