@@ -51,12 +51,19 @@ public final class FileFlush {
     case .unused: break
     }
     state = .unavailable
-    var context: UInt = 0
-    guard csystemd_flush_queue(Self.limit, &context) == 0 else { return nil }
     let counter = eventfd(0, Int32(EFD_NONBLOCK | EFD_CLOEXEC))
-    guard counter >= 0,
-      let watch = try? EventLoop.shared.watch(counter, .read, handler: { [unowned self] _ in take() })
-    else { return nil }
+    guard counter >= 0 else { return nil }
+    guard let watch = try? EventLoop.shared.watch(counter, .read, handler: { [unowned self] _ in take() })
+    else {
+      close(counter)
+      return nil
+    }
+    var context: UInt = 0
+    guard csystemd_flush_queue(Self.limit, &context) == 0 else {
+      watch.cancel()
+      close(counter)
+      return nil
+    }
     let queue = Queue(context: context, counter: counter, watch: watch)
     state = .ready(queue)
     return queue
