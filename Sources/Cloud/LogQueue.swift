@@ -65,7 +65,7 @@ nonisolated struct LogQueue {
       taken.append(
         LogRecord(
           message: "Warning: Suppressed \(suppressed) message(s) due to high load", timestamp: now,
-          isStdErr: true, isSystem: true))
+          isStdErr: true, isSystem: true, isEvent: true))
       suppressed = 0
     }
     while size < limit, let record = returned.popFirst() {

@@ -39,7 +39,11 @@ public nonisolated struct LogRecord: Sendable, Hashable {
     output.append(contentsOf: #"{"message":"#.utf8)
     JSON.write(string: Self.cut(message), to: &output)
     if isSystem {
-      if isStdErr { output.append(contentsOf: #","isStdErr":true"#.utf8) }
+      if isStdErr {
+        output.append(contentsOf: #","isStdErr":true"#.utf8)
+      } else if !isEvent {
+        output.append(contentsOf: #","isStdErr":false"#.utf8)
+      }
       output.append(contentsOf: #","isSystem":true"#.utf8)
     } else {
       output.append(contentsOf: (isStdErr ? #","isStdErr":true"# : #","isStdErr":false"#).utf8)

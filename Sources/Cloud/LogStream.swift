@@ -91,6 +91,12 @@ public final class LogStream {
       self.gzip = gzip
       checkpoints = [(0, position)]
     }
+
+    func forgetPositions() {
+      pendingPosition = nil
+      for index in marks.indices { marks[index].position = nil }
+      checkpoints = [(0, nil)]
+    }
   }
 
   init(_ client: CloudClient, http: HTTPClient, logger: Logger) {
@@ -153,10 +159,13 @@ public final class LogStream {
     }
   }
 
-  /// Nothing is wanted of the source; later it begins with what is new then.
+  /// Nothing is wanted of the source; later it begins with what is new then, also when what is under way
+  /// arrives or does not.
   private func leaveSource() {
     rewinds += 1
     position = nil
+    queue.removeLines()
+    exchange?.forgetPositions()
     source?.stop()
   }
 

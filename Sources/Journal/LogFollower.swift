@@ -44,29 +44,20 @@ public final class LogFollower {
   ]
   /// Entries looked at in a turn of the loop.
   static let entriesPerTurn = 64
-  /// How long lines of a container that nobody knows are kept, and how many of all such containers.
+  /// How long lines of a container that nobody knows are kept, and a line is waited for whose end has not come.
   static let patience = Duration.seconds(5)
-  static let unknownLines = 512
-
-  private struct Unknown {
-    let container: String
-    let message: String
-    let timestamp: Int
-    let isError: Bool
-    let arrived: MonotonicTime
-    let place: PartialLines.Place
-  }
 
   private let reader: JournalReader
   private var partials = PartialLines()
-  private var unknown: [Unknown] = []
+  private var unknown = StrangeLines()
   private var late: [LogRecord] = []
   private var waiter: CheckedContinuation<Void, Never>?
   private var isChanged = false
   private var isClosed = false
   private var hasCurrent = false
-  /// Number of the current entry.
+  /// Number of the current entry, and its time in milliseconds since 1970.
   private var order: UInt64 = 0
+  private var timestamp = 0
   private var turn = MonotonicTime(nanoseconds: 0)
 
   /// Containers by full id. Others' lines are dropped, after a while.
@@ -127,7 +118,11 @@ public final class LogFollower {
       var records = late
       late = []
       let isAtEnd = read(into: &records)
-      dropOld()
+      let now = MonotonicTime.read()
+      for line in partials.over(at: isAtEnd ? now : nil, timestamp: timestamp, after: Self.patience) {
+        give(line, to: &records)
+      }
+      _ = unknown.take { now - $0.arrived > Self.patience }
       if !records.isEmpty {
         return Batch(records: records, cursor: position, lost: reader.lost, lostPages: reader.lostPages)
       }
@@ -139,11 +134,8 @@ public final class LogFollower {
 
   /// Behind which another follower misses nothing.
   private var position: String? {
-    let line = unknown.min { $0.place.order < $1.place.order }?.place
-    let part = partials.oldest(at: .read(), within: Self.patience)
-    guard let kept = [line, part].compactMap(\.self).min(by: { $0.order < $1.order }) else {
-      return reader.cursor
-    }
+    let kept = [unknown.oldest, partials.oldest].compactMap(\.self).min { $0.order < $1.order }
+    guard let kept else { return reader.cursor }
     return kept.before
   }
 
@@ -153,7 +145,13 @@ public final class LogFollower {
     }
   }
 
+  /// Waits until there may be more: an entry, a container that is known now, or the end of a line's time.
   private func change() async {
+    let timer = partials.firstEnd(after: Self.patience).map { end in
+      EventLoop.shared.schedule(after: max(end - .read(), .zero), tolerance: .milliseconds(100)) {
+        [weak self] in self?.wake()
+      }
+    }
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
         if Task.isCancelled || isClosed { return continuation.resume() }
@@ -162,6 +160,7 @@ public final class LogFollower {
     } onCancel: {
       Task { @MainActor in self.wake() }
     }
+    timer?.cancel()
   }
 
   private func wake() {
@@ -179,85 +178,97 @@ public final class LogFollower {
       guard hasCurrent || reader.next() else { return !reader.skipsDamage() }
       hasCurrent = false
       order += 1
-      if let record = record() { records.append(record) }
+      take(into: &records)
     }
     return false
   }
 
-  private func record() -> LogRecord? {
-    guard let time = reader.realtime else { return nil }
-    let timestamp = Int(time / 1000)
+  /// Takes the current entry.
+  private func take(into records: inout [LogRecord]) {
+    guard let time = reader.realtime else { return }
+    timestamp = Int(time / 1000)
     let isError = reader.withValue("PRIORITY") { $0.count == 1 && $0[0] <= UInt8(ascii: "3") } ?? false
     guard let container = reader.text("CONTAINER_ID_FULL") else {
       guard let unit = reader.text("_SYSTEMD_UNIT"), Self.hostUnits.contains(unit),
         let message = reader.withValue("MESSAGE", Self.text)
-      else { return nil }
-      return LogRecord(.hostUnit, message: message, timestamp: timestamp, isError: isError)
+      else { return }
+      return records.append(LogRecord(.hostUnit, message: message, timestamp: timestamp, isError: isError))
     }
-    if let known = containers[container], known.level == .none || known.level == .errors && !isError {
-      return nil
+    let stream = PartialLines.Stream(container: container, isError: isError)
+    guard isWanted(stream) else { return }
+    let part = reader.text("CONTAINER_PARTIAL_ID")
+    if part != nil || reader.text("CONTAINER_PARTIAL_MESSAGE") == "true" {
+      let isLast = reader.text("CONTAINER_PARTIAL_LAST") == "true"
+      return take(
+        PartialLines.Part(stream: stream, name: part, isLast: isLast, timestamp: timestamp, time: .read()),
+        into: &records)
     }
-    guard let (message, first) = wholeLine(container) else { return nil }
-    guard let known = containers[container] else {
-      let place = first ?? PartialLines.Place(before: reader.cursorBefore(), order: order, time: .read())
-      keep(
-        Unknown(
-          container: container, message: message, timestamp: timestamp, isError: isError, arrived: .read(),
-          place: place))
-      return nil
+    if let open = partials.end(stream) {
+      guard open.name != nil else {
+        // This is its last part, which such engines do not mark.
+        let bytes = reader.withValue("MESSAGE") { open.bytes + $0 } ?? open.bytes
+        return give(
+          bytes.withUnsafeBufferPointer(Self.text), of: stream, timestamp, open.place, to: &records)
+      }
+      give(open, to: &records)
     }
-    return LogRecord(
-      .service(id: known.serviceId, name: known.serviceName), message: message, timestamp: timestamp,
-      isError: isError)
+    if let message = reader.withValue("MESSAGE", Self.text) {
+      give(message, of: stream, timestamp, nil, to: &records)
+    }
   }
 
-  /// The message, or with the last part of a long one all of it and the place of its first part.
-  private func wholeLine(_ container: String) -> (String, PartialLines.Place?)? {
-    let part = reader.text("CONTAINER_PARTIAL_ID")
-    guard part != nil || reader.text("CONTAINER_PARTIAL_MESSAGE") == "true" else {
-      return reader.withValue("MESSAGE", Self.text).map { ($0, nil) }
-    }
-    let isLast = reader.text("CONTAINER_PARTIAL_LAST") == "true"
-    let key = "\(container)/\(part ?? "")"
-    let place =
-      partials.place(of: key)
-      ?? PartialLines.Place(before: isLast ? nil : reader.cursorBefore(), order: order, time: .read())
-    let line =
-      reader.withValue("MESSAGE") { partials.add($0, key: key, isLast: isLast, place: place) } ?? nil
-    return line.map { ($0.withUnsafeBufferPointer(Self.text), place.order == order ? nil : place) }
+  private func take(_ part: PartialLines.Part, into records: inout [LogRecord]) {
+    let over = reader.withValue("MESSAGE") { text in partials.add(text, part) { place } }
+    for line in over ?? [] { give(line, to: &records) }
   }
+
+  private var place: PartialLines.Place { PartialLines.Place(before: reader.cursorBefore(), order: order) }
 
   /// UTF-8, repaired where it is none, without the carriage return that a terminal puts at the end.
   private static func text(_ bytes: UnsafeBufferPointer<UInt8>) -> String {
     String(decoding: bytes.last == 0x0d ? bytes.dropLast() : bytes[...], as: UTF8.self)
   }
 
-  // MARK: Containers that are not known yet
+  // MARK: Lines
 
-  private func keep(_ line: Unknown) {
-    if unknown.count >= Self.unknownLines { unknown.removeFirst() }
-    unknown.append(line)
+  private func isWanted(_ stream: PartialLines.Stream) -> Bool {
+    switch containers[stream.container]?.level {
+    case .none?: false
+    case .errors: stream.isError
+    case .all, nil: true
+    }
   }
 
-  private func dropOld() {
-    let now = MonotonicTime.read()
-    unknown.removeAll { now - $0.arrived > Self.patience }
+  private func give(_ line: PartialLines.Line, to records: inout [LogRecord]) {
+    // Begun and ended with the current entry: nothing was asked for.
+    let place = line.place.order == 0 ? nil : line.place
+    give(
+      line.bytes.withUnsafeBufferPointer(Self.text), of: line.stream, line.timestamp, place, to: &records)
+  }
+
+  /// - Parameter place: nil for the current entry's.
+  private func give(
+    _ message: String, of stream: PartialLines.Stream, _ timestamp: Int, _ place: PartialLines.Place?,
+    to records: inout [LogRecord]
+  ) {
+    guard isWanted(stream) else { return }
+    if let known = containers[stream.container] {
+      records.append(
+        LogRecord(
+          .service(id: known.serviceId, name: known.serviceName), message: message, timestamp: timestamp,
+          isError: stream.isError))
+    } else {
+      unknown.add(
+        StrangeLines.Line(
+          stream: stream, message: message, timestamp: timestamp, place: place ?? self.place,
+          arrived: .read()))
+    }
   }
 
   private func releaseKnown() {
-    var rest: [Unknown] = []
-    for line in unknown {
-      guard let known = containers[line.container] else {
-        rest.append(line)
-        continue
-      }
-      if known.level == .none || known.level == .errors && !line.isError { continue }
-      late.append(
-        LogRecord(
-          .service(id: known.serviceId, name: known.serviceName), message: line.message,
-          timestamp: line.timestamp, isError: line.isError))
+    for line in unknown.take(where: { containers[$0.stream.container] != nil }) {
+      give(line.message, of: line.stream, line.timestamp, line.place, to: &late)
     }
-    unknown = rest
     if !late.isEmpty { wake() }
   }
 }

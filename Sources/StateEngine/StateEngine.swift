@@ -82,6 +82,8 @@ public final class StateEngine {
   var intermediate: [Int: IntermediateTarget] = [:]
   var heldApps: Set<Int> = []
   var actionFailures: [Int: (step: String, error: StepError)] = [:]
+  /// Full id of the container that the agent itself runs in: its lines are nobody's. nil outside of one.
+  public var ownContainer: String?
   /// Nothing of the target is enforced yet: what its services need is still being prepared.
   public var isHeld: Bool { holds > 0 }
   private var holds = 0

@@ -163,6 +163,7 @@ public final class Agent {
       engine: client, store: store, locks: UpdateLocks(hostRoot: paths.hostRoot),
       host: self, logger: Logger(label: "state-engine"))
     let api = DeviceAPI(engine: stateEngine, client: client, host: self, logger: Logger(label: "api"))
+    stateEngine.ownContainer = OwnContainer.id
     self.stateEngine = stateEngine
     self.api = api
     // With an address of its own the agent is a guest on the host.

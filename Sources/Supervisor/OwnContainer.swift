@@ -13,8 +13,7 @@ enum OwnContainer {
   /// those with the names.
   static func inspect(_ engine: EngineClient) async throws(EngineError) -> [JSON] {
     var found: [String: JSON] = [:]
-    let given = getenv("SUPERVISOR_CONTAINER_ID").map { String(cString: $0) } ?? ""
-    for name in [given, mounted() ?? ""] + names where !name.isEmpty {
+    for name in [given ?? "", mounted() ?? ""] + names where !name.isEmpty {
       let container: JSON
       do throws(EngineError) { container = try await engine.inspectContainer(name) } catch {
         if error.kind == .status(404) { continue }
@@ -35,6 +34,13 @@ enum OwnContainer {
       return UInt64(end.seconds) * 1_000_000 + UInt64(end.nanoseconds / 1000)
     }.max()
   }
+
+  /// Full id of the container that this process runs in; nil outside of one.
+  static var id: String? {
+    mounted() ?? given.flatMap { $0.utf8.count == 64 && $0.allSatisfy(\.isHexDigit) ? $0 : nil }
+  }
+
+  private static var given: String? { getenv("SUPERVISOR_CONTAINER_ID").map { String(cString: $0) } }
 
   private static func mounted() -> String? {
     guard let text = try? DurableFile.read("/proc/self/mountinfo") else { return nil }

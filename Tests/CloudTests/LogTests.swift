@@ -19,8 +19,11 @@ struct LogTests {
       text(LogRecord(message: "x", timestamp: 5, isStdErr: true, serviceId: 7))
         == "{\"message\":\"x\",\"isStdErr\":true,\"timestamp\":5,\"serviceId\":7}\n")
     #expect(
-      text(LogRecord(message: "x", timestamp: 5, isSystem: true))
+      text(LogRecord(message: "x", timestamp: 5, isSystem: true, isEvent: true))
         == "{\"message\":\"x\",\"isSystem\":true,\"timestamp\":5}\n")
+    #expect(
+      text(LogRecord(message: "x", timestamp: 5, isSystem: true))
+        == "{\"message\":\"x\",\"isStdErr\":false,\"isSystem\":true,\"timestamp\":5}\n")
   }
 
   @Test func aMessageIsCutAtTenThousandCharactersAndNotBefore() throws {
@@ -84,6 +87,9 @@ struct LogTests {
     #expect(taken.first?.message == "Warning: Suppressed 3 message(s) due to high load")
     #expect(taken.first?.isStdErr == true && taken.first?.isSystem == true && taken.first?.timestamp == 9)
     #expect(taken.dropFirst().map(\.message) == (3..<LogQueue.systemLimit + 3).map(String.init))
+    // It is not lost with its connection.
+    queue.putBack([taken[0]])
+    #expect(queue.take(limit: .max, now: 10) == [taken[0]])
     queue.add(LogRecord(message: "later", timestamp: 0, isSystem: true, isEvent: true))
     #expect(queue.take(limit: .max, now: 9).map(\.message) == ["later"])
   }

@@ -65,6 +65,12 @@ class LineTest(CloudTest):
         self.engine.request("POST", f"/exec/{made.json['Id']}/start", {"Detach": True})
         wait_until(lambda: f"{name}-{number}" in self.journal(container), f"the journal has {name}-{number}")
 
+    def execute(self, container, script):
+        """Waits until the script has ended in the container."""
+        made = self.engine.request("POST", f"/containers/{container['Id']}/exec", {"Cmd": ["sh", "-c", script]}).json["Id"]
+        self.engine.request("POST", f"/exec/{made}/start", {"Detach": True})
+        wait_until(lambda: self.engine.get(f"/exec/{made}/json")["ExitCode"] == 0, "the command has ended")
+
     def journal(self, container, *arguments):
         done = subprocess.run(
             ["journalctl", "--directory", FILES, "--no-pager", "-o", "cat", f"CONTAINER_ID_FULL={container['Id']}",
@@ -185,6 +191,31 @@ class ContainerLines(LineTest):
         wait_until(lambda: any("the end" in record["message"] for _, record in device.log_arrivals), "the line arrives")
         self.assertEqual([record["message"] for _, record in device.log_arrivals if "the end" in record["message"]],
                          ["the beginning and the end"])
+
+    def test_text_without_a_line_feed_arrives_in_its_place(self):
+        agent, device, container = self.start()
+        self.write(container, "first", 1)
+        texts = ["first-1"]
+        for stream, text in ((1, "fatal: no configuration"), (2, "fatal: no port")):
+            # The engine has it until the container ends.
+            self.execute(container, f"printf '{text}' > /proc/1/fd/{stream}")
+            self.engine.request("POST", f"/containers/{container['Id']}/restart?t=0")
+            self.write(container, f"after{stream}", 2)
+            texts += [text, f"after{stream}-1", f"after{stream}-2"]
+        self.execute(container, "printf 'last words' > /proc/1/fd/1")
+        self.engine.request("POST", f"/containers/{container['Id']}/stop?t=0")
+        texts.append("last words")
+
+        def arrived():
+            return [record for _, record in device.log_arrivals if record["message"] in texts]
+
+        wait_until(lambda: any(record["message"] == "last words" for record in arrived()), "the last text arrives")
+        # What a container writes to its two streams has no order.
+        ordered = [record["message"] for record in arrived() if record["message"] != "fatal: no port"]
+        self.assertEqual(ordered, [text for text in texts if text != "fatal: no port"])
+        number = int(container["Config"]["Labels"]["io.balena.service-id"])
+        wait_until(lambda: len(arrived()) == len(texts), "all texts arrive")
+        self.assertEqual({record["serviceId"] for record in arrived()}, {number})
 
     def test_a_container_that_logs_elsewhere_is_said_once(self):
         release = self.cloud.add_release(self.fleet, {"main": service()})
@@ -345,8 +376,30 @@ class ContainerLines(LineTest):
         self.wait_for_stored(agent, container)
         device.config["RESIN_SUPERVISOR_LOG_CONTROL"] = "false"
         wait_until(lambda: not is_journal_open(agent), "the journal is closed")
-        self.assertIsNone(self.stored_cursor(agent))
+        wait_until(lambda: self.stored_cursor(agent) is None, "the place in the journal is forgotten")
         self.write(container, "second", 10)
+        device.config["RESIN_SUPERVISOR_LOG_CONTROL"] = "true"
+        wait_until(lambda: is_journal_open(agent), "the journal is open again")
+        self.write(container, "third", 10)
+        self.wait_for_all(device, "third", 10)
+        self.assertEqual(self.arrived(device, "second"), [])
+
+    def test_lines_under_way_when_the_log_is_switched_off_bring_no_place_back(self):
+        # Little room: the sink's own system would acknowledge what the sink has not read.
+        self.stand_in.servers[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.stand_in.faults.add(endpoint="log-stream", count=1, log="pause", period=15)
+        agent, device, container = self.start()
+        self.write(container, "first", 2000)
+        self.assertEqual(self.arrived(device, "first"), [])
+        device.config["RESIN_SUPERVISOR_LOG_CONTROL"] = "false"
+        wait_until(lambda: not is_journal_open(agent), "the journal is closed")
+        wait_until(lambda: self.stand_in.seen("log-stream", status=201), "the stream has ended")
+        self.assertTrue(self.arrived(device, "first"))
+        self.write(container, "second", 10)
+        # It stores where it stands when it ends.
+        agent.kill(15)
+        self.assertIsNone(self.stored_cursor(agent))
+        agent.start(journal_directory=FILES)
         device.config["RESIN_SUPERVISOR_LOG_CONTROL"] = "true"
         wait_until(lambda: is_journal_open(agent), "the journal is open again")
         self.write(container, "third", 10)

@@ -54,18 +54,16 @@ struct FollowTests {
   private static let stranger = String(repeating: "2", count: 64)
 
   private static func line(
-    _ number: Int, _ container: String, _ text: String, part: String? = nil, last: Bool = false
-  )
-    -> String
-  {
+    _ number: Int, _ container: String, _ text: String, part: String? = nil, last: Bool = false,
+    isError: Bool = false
+  ) -> String {
     var fields = [
-      ("_COMM", "dockerd"), ("CONTAINER_ID_FULL", container), ("PRIORITY", "6"), ("MESSAGE", text),
+      ("_COMM", "dockerd"), ("CONTAINER_ID_FULL", container), ("PRIORITY", isError ? "3" : "6"),
+      ("MESSAGE", text),
     ]
-    if let part {
-      fields += [
-        ("CONTAINER_PARTIAL_MESSAGE", "true"), ("CONTAINER_PARTIAL_ID", part),
-        ("CONTAINER_PARTIAL_LAST", last ? "true" : "false"),
-      ]
+    if part != nil { fields.append(("CONTAINER_PARTIAL_MESSAGE", "true")) }
+    if let part, !part.isEmpty {
+      fields += [("CONTAINER_PARTIAL_ID", part), ("CONTAINER_PARTIAL_LAST", last ? "true" : "false")]
     }
     return entry(number, fields)
   }
@@ -82,7 +80,8 @@ struct FollowTests {
   func whatIsKeptIsReadAgainByTheNextFollower(_ isPart: Bool) async throws {
     let kept =
       isPart
-      ? Self.line(2, Self.known, "half", part: "p") : Self.line(2, Self.stranger, "of a stranger")
+      ? Self.line(2, Self.known, "half", part: "p", isError: true)
+      : Self.line(2, Self.stranger, "of a stranger")
     let fixture = try await fixture([
       Self.line(1, Self.known, "one"), kept, Self.line(3, Self.known, "three"),
     ])
@@ -103,8 +102,9 @@ struct FollowTests {
   @Test func aLineInPartsIsWholeAndThenNothingIsKept() async throws {
     let fixture = try await fixture([
       Self.line(1, Self.known, "one"), Self.line(2, Self.known, "a", part: "p"),
-      Self.line(3, Self.known, "b", part: "q"), Self.line(4, Self.known, "A", part: "p", last: true),
-      Self.line(5, Self.known, "B", part: "q", last: true),
+      Self.line(3, Self.known, "b", part: "q", isError: true),
+      Self.line(4, Self.known, "A", part: "p", last: true),
+      Self.line(5, Self.known, "B", part: "q", last: true, isError: true),
     ])
     let follower = try follower(fixture)
     let batch = try #require(await follower.next())
@@ -114,8 +114,68 @@ struct FollowTests {
     #expect(batch.cursor?.contains(";t=\(end);") == true)
   }
 
+  /// What a container leaves without a line feed when it ends has no last part.
+  @Test func aLineWithoutAnEndIsGivenWhenTheStreamGoesOn() async throws {
+    let fixture = try await fixture([
+      Self.line(1, Self.known, "fatal", part: "p"), Self.line(2, Self.known, "started"),
+      Self.line(3, Self.known, "fatal again", part: "q"), Self.line(3, Self.known, "and again", part: "r"),
+      Self.line(4, Self.known, "!", part: "r", last: true),
+    ])
+    let follower = try follower(fixture)
+    let batch = try #require(await follower.next())
+    follower.close()
+    #expect(batch.records.map(\.message) == ["fatal", "started", "fatal again", "and again!"])
+  }
+
+  @Test func aLineWithoutAnEndIsGivenWhenNothingComes() async throws {
+    let fixture = try await fixture([Self.line(1, Self.known, "fatal: no config", part: "p")])
+    let follower = try follower(fixture)
+    let batch = try #require(await follower.next())
+    #expect(batch.records.map(\.message) == ["fatal: no config"])
+    #expect(batch.cursor?.contains(";t=\(String(1_690_000_001_000_000, radix: 16));") == true)
+    follower.close()
+  }
+
+  @Test func aLineWithoutAnEndIsGivenWhileOthersWriteOn() async throws {
+    let fixture = try await fixture(
+      [Self.line(1, Self.known, "fatal", part: "p", isError: true)]
+        + (1...100).map { Self.line($0, Self.known, "\($0)") })
+    let follower = try follower(fixture)
+    let batch = try #require(await follower.next())
+    follower.close()
+    #expect(batch.records.last?.message == "fatal")
+    #expect(batch.records.count == LogFollower.entriesPerTurn)
+  }
+
+  /// Some engines name no line; all its parts but the last are marked.
+  @Test func aLineInPartsWithoutNamesIsWhole() async throws {
+    let fixture = try await fixture([
+      Self.line(1, Self.known, "a", part: ""), Self.line(2, Self.known, "b", part: ""),
+      Self.line(3, Self.known, "c"), Self.line(4, Self.known, "d"),
+    ])
+    let follower = try follower(fixture)
+    let batch = try #require(await follower.next())
+    follower.close()
+    #expect(batch.records.map(\.message) == ["abc", "d"])
+  }
+
+  // MARK: Containers that are not known
+
+  @Test func linesThatNobodyWantsAreNotKept() async throws {
+    let fixture = try await fixture([
+      Self.line(1, Self.known, "one"), Self.line(2, Self.stranger, "the agent's own"),
+      Self.line(3, Self.stranger, "and a part of it", part: "p"),
+    ])
+    let follower = try follower(fixture)
+    follower.containers[Self.stranger] = LoggedContainer(serviceId: 0, serviceName: "", level: .none)
+    let batch = try #require(await follower.next())
+    follower.close()
+    #expect(batch.records.map(\.message) == ["one"])
+    #expect(batch.cursor?.contains(";t=\(String(1_690_000_003_000_000, radix: 16));") == true)
+  }
+
   @Test func noMoreLinesOfStrangersAreKeptThanThereIsRoomFor() async throws {
-    let number = LogFollower.unknownLines + 20
+    let number = StrangeLines.limit + 20
     let fixture = try await fixture(
       (0..<number).map { Self.line($0, Self.stranger, "line \($0)") } + [
         Self.line(number, Self.known, "last")
@@ -126,6 +186,23 @@ struct FollowTests {
     let batch = try #require(await follower.next())
     follower.close()
     #expect(batch.records.map(\.message) == (20..<number).map { "line \($0)" })
+  }
+
+  @Test(arguments: [1, 4000])
+  func aStrangerThatWritesMuchPushesOutNobodyElse(_ length: Int) async throws {
+    let other = String(repeating: "3", count: 64)
+    let long = String(repeating: "x", count: length)
+    let fixture = try await fixture(
+      [Self.line(0, other, "first"), Self.line(1, other, "second")]
+        + (0..<600).map { Self.line($0 + 2, Self.stranger, "\(long) \($0)") } + [
+          Self.line(700, Self.known, "last")
+        ])
+    let follower = try follower(fixture)
+    _ = try #require(await follower.next())
+    follower.containers[other] = LoggedContainer(serviceId: 2, serviceName: "other", level: .all)
+    let batch = try #require(await follower.next())
+    follower.close()
+    #expect(batch.records.map(\.message) == ["first", "second"])
   }
 
   // MARK: Damage
