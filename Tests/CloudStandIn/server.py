@@ -182,6 +182,7 @@ class _Server(http.server.ThreadingHTTPServer):
         self.tls = tls
         self.open = set()
         self.busy = set()
+        self.served = set()
         super().__init__(address, _Handler)
 
     def finish_request(self, request, client_address):
@@ -205,13 +206,15 @@ class _Server(http.server.ThreadingHTTPServer):
             super().finish_request(request, client_address)
         finally:
             self.open.discard(request)
+            self.served.discard(request)
             try:
                 request.close()
             except OSError:
                 pass
 
     def cut(self, idle=False):
-        connections = self.open - self.busy if idle else set(self.open)
+        # One that is new has a request on its way.
+        connections = (self.open & self.served) - self.busy if idle else set(self.open)
         for connection in connections:
             try:
                 connection.shutdown(socket.SHUT_RDWR)
@@ -275,6 +278,7 @@ class _Handler(LogSink, FaultyAnswers, http.server.BaseHTTPRequestHandler):
             self.close_connection = True
         finally:
             self.row["done"] = time.monotonic()
+            self.server.served.add(self.connection)
             self.server.busy.discard(self.connection)
             if guard:
                 stand_in.in_flight[flight] -= 1

@@ -172,7 +172,7 @@ import TestSupport
     let fixture = try Fixture(
       configuration {
         $0.keepAliveTimeout = .milliseconds(100)
-        $0.headTimeout = .milliseconds(200)
+        $0.headTimeout = .seconds(5)
       })
     let (idle, stream, waiting) = (try fixture.client(), try fixture.client(), try fixture.client())
     await idle.send(`A connection`.ping)

@@ -244,7 +244,7 @@ class Agent:
                      **(environment or {})},
                 preexec_fn=usual_limits)
         if wait:
-            wait_until(self.answers, "the agent answers /ping", seconds=20)
+            wait_until(self.answers, "the agent answers /ping", seconds=60)
         return self
 
     def assert_alive(self):
@@ -258,7 +258,7 @@ class Agent:
         except (OSError, http.client.HTTPException):
             return False
 
-    def wait_for_end(self, seconds=20):
+    def wait_for_end(self, seconds=60):
         return self.process.wait(seconds)
 
     def kill(self, number=signal.SIGKILL):
@@ -279,7 +279,7 @@ class Agent:
         with open(self.log_path, encoding="utf-8", errors="replace") as file:
             return file.read()
 
-    def request(self, method, path, body=None, headers=None, timeout=30):
+    def request(self, method, path, body=None, headers=None, timeout=90):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             if isinstance(body, (dict, list)):
@@ -292,7 +292,7 @@ class Agent:
         disclosure.answer(method, path, answer.status, str(answer.headers), answer.body)
         return answer
 
-    def get(self, path, timeout=30):
+    def get(self, path, timeout=90):
         return self.request("GET", path, timeout=timeout)
 
     def status(self):

@@ -15,7 +15,7 @@ import unittest
 
 # The unit tests' length, in tests of a device without a cloud.
 OTHER_TESTS = 70
-TEST_LIMIT_SECONDS = int(os.environ.get("TEST_LIMIT_SECONDS", "300"))
+TEST_LIMIT_SECONDS = int(os.environ.get("TEST_LIMIT_SECONDS", "600"))
 # Of an agent's log, when failures are told once more at the end.
 RETOLD_LINES = 25
 

@@ -220,7 +220,7 @@ class Hostile(DeviceTest):
                     b"Host: a", b"Content-Length: 7", b"Transfer-Encoding: chunked", b"7\r\n", b"0\r\n\r\n",
                     b"ffffffffffffffff\r\n", b"\xff\xfe", b"%", b"?apikey=", b"{}"]
         for _ in range(400):
-            with agent.connect(timeout=10) as connection:
+            with agent.connect(timeout=60) as connection:
                 data = b"".join(
                     source.choice(alphabet) if source.random() < 0.8 else source.randbytes(source.randrange(40))
                     for _ in range(source.randrange(1, 30)))

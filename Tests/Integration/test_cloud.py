@@ -68,7 +68,7 @@ class EndToEnd(CloudTest):
         self.assertLess(order.index("register"), order.index("state-get"))
         self.assertLess(order.index("state-get"), order.index("odata"))
         refused = [(r["endpoint"], r["status"]) for r in self.stand_in.requests
-                   if r["endpoint"] in ("state-get", "state-patch", "tags") and r["status"] not in (200, 304)]
+                   if "done" in r and r["endpoint"] in ("state-get", "state-patch", "tags") and r["status"] not in (200, 304)]
         self.assertEqual(refused, [])
         self.assertEqual(self.stand_in.overlaps, [])
         patches = [row["at"] for row in self.stand_in.seen("state-patch", status=200)]
@@ -85,7 +85,9 @@ class EndToEnd(CloudTest):
         wait_until(lambda: device.name == "holy-wildflower", "the name")
         wait_until(lambda: self.stand_in.seen("log-stream"), "the log stream")
         wait_until(lambda: self.stand_in.seen("state-get", status=304), "an unchanged target")
-        rows = [(row["method"], row["path"], row["status"]) for row in list(self.stand_in.requests) if "method" in row]
+        # The log stream has no end, and others may be under way.
+        rows = [(row["method"], row["path"], row["status"]) for row in list(self.stand_in.requests)
+                if "done" in row or row["endpoint"] == "log-stream"]
         target, report, log = (
             ("GET", f"/device/v3/{device.uuid}/state"), ("PATCH", "/device/v3/state"),
             ("POST", f"/device/v2/{device.uuid}/log-stream"))
@@ -107,8 +109,11 @@ class EndToEnd(CloudTest):
         agent.kill()
         seen = len(self.stand_in.seen("state-get"))
         agent.start()
-        wait_until(lambda: len(self.stand_in.seen("state-get")) > seen + 1, "it polls again")
-        polls = self.stand_in.seen("state-get")[seen:]
+
+        def polls():
+            return [row for row in self.stand_in.seen("state-get")[seen:] if "done" in row]
+
+        polls = wait_until(lambda: len(polls()) > 1 and polls(), "it polls again")
         self.assertEqual({row["status"] for row in polls}, {304})
         self.assertEqual(self.wait_for_containers(agent, "main")["main"]["Id"], container)
 
@@ -222,7 +227,7 @@ class LocalMode(CloudTest):
             lambda: any("apps" in row["report"][device.uuid] for row in self.stand_in.seen("state-patch")[seen:]
                         if row.get("report")), "apps are reported again")
         for row in self.stand_in.seen("state-patch"):
-            self.assertEqual(row["status"], 200, row)
+            self.assertEqual(row["status"], 200 if "done" in row else None, row)
 
     def test_what_came_with_local_mode_goes_with_it_also_after_a_crash_in_the_middle(self):
         release = self.cloud.add_release(self.fleet, {"main": service()})

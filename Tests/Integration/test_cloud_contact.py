@@ -106,7 +106,7 @@ class FailedStore(CloudTest):
 
 class Desk(DeviceTest):
     def page(self, path, body=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("POST" if body is not None else "GET", path, body and json.dumps(body))
             answer = connection.getresponse()

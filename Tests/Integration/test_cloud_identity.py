@@ -93,9 +93,14 @@ class Identity(CloudTest):
         # The same stand-in by another name: the device has joined another cloud.
         config = self.config_of(agent)
         config["apiEndpoint"] = f"https://localhost:{self.stand_in.ports[0]}"
+        # It says nothing definite until the time has passed.
+        fault = self.stand_in.faults.add(endpoint="odata", status=500)
+        self.wait_for_attempts(agent, 1)
+        self.pass_time(agent, TEN_MINUTES)
         self.write_config(agent, config)
         wait_until(lambda: "starting the cloud link anew" in agent.log, "the link begins anew")
-        self.pass_time(agent, TEN_MINUTES)
+        self.assertTrue(fault.hits)
+        self.stand_in.faults.clear()
         self.wait_for_attempts(agent, 3)
         self.assertEqual(self.identity(agent), (UUID, KEY))
         self.assertIsNone(self.former(agent))

@@ -19,7 +19,7 @@ class Rules(unittest.TestCase):
     def setUp(self):
         base = os.path.join(required("SUPERVISOR_TEST_DIRECTORY"), "clouds")
         os.makedirs(base, exist_ok=True)
-        self.stand_in = cloud.StandIn(tempfile.mkdtemp(dir=base), refusal_memory=2)
+        self.stand_in = cloud.StandIn(tempfile.mkdtemp(dir=base), refusal_memory=600)
         self.addCleanup(self.stand_in.stop)
         self.cloud = self.stand_in.cloud
         self.fleet = self.cloud.add_fleet("fleet", provisioning_key="provisioning")
@@ -53,7 +53,8 @@ class Rules(unittest.TestCase):
         self.device.keys.add("new")
         self.assertEqual(self.ask("GET", path, key="new")[0], 401)
         self.assertEqual(self.ask("GET", path)[0], 200)
-        wait_until(lambda: self.ask("GET", path, key="new")[0] == 200, "it is forgotten", seconds=10)
+        self.cloud.refusal_memory = 0
+        wait_until(lambda: self.ask("GET", path, key="new")[0] == 200, "it is forgotten")
 
     def test_a_frozen_and_a_deleted_device_get_304_for_a_target_and_401_for_a_report(self):
         for name in ("frozen", "deleted"):
@@ -116,9 +117,12 @@ class Rules(unittest.TestCase):
         self.assertEqual(read("?count=1"), ["2"])
         self.assertEqual(read(f"?start={now + 1}"), ["1", "2"])
         self.assertEqual(self.ask("GET", f"{path}?start=1970-01-01T00:00:00Z", key=PERSON)[0], 400)
-        for _ in range(14):
-            self.assertEqual(self.ask("POST", path, [])[0], 201)
-        status, headers, _ = self.ask("POST", path, [])
+        answers = [self.ask("POST", path, []) for _ in range(14)]
+        self.assertEqual({status for status, _, _ in answers}, {201})
+        # On a busy machine the first of them may be older than ten seconds by now.
+        while answers[-1][0] == 201 and len(answers) < 60:
+            answers.append(self.ask("POST", path, []))
+        status, headers, _ = answers[-1]
         self.assertEqual((status, headers["Retry-After"]), (429, "10"))
 
     def test_a_stream_of_logs_shows_what_comes(self):

@@ -217,11 +217,11 @@ class Rest(DeviceTest):
         return {"seconds": processor, "wakes": agent.process_status("voluntary_ctxt_switches")}
 
     def still(self, agent):
-        """Waits until nothing has moved for twenty looks in a row; returns the meters."""
+        """Waits until nothing has moved for many looks in a row; returns the meters."""
         looks = []
 
         def resting():
             looks.append(self.meters(agent))
-            return len(looks) >= 20 and all(look == looks[-1] for look in looks[-20:]) and looks[-1]
+            return len(looks) >= 60 and all(look == looks[-1] for look in looks[-60:]) and looks[-1]
 
         return wait_until(resting, "the agent rests")

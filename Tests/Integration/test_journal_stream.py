@@ -187,7 +187,7 @@ class JournalStream(DeviceTest):
                 number += 1
             run(["journalctl", "--directory", FILES, "--vacuum-files=3"])
             wait_until(lambda: not [name for name in journal_descriptors(agent) if "(deleted)" in name],
-                       "no deleted file is open", seconds=20)
+                       "no deleted file is open", seconds=60)
             self.assertIsNone(writer.poll())
             descriptors.append(len(os.listdir(f"/proc/{agent.process.pid}/fd")))
         self.assertLess(descriptors[-1], descriptors[0] + 10)
@@ -230,7 +230,7 @@ class JournalStream(DeviceTest):
                     ["journalctl", "--directory", directory, "--no-pager", "-o", "cat", "-t", self.identifier],
                     capture_output=True, check=False)
                 self.assertGreaterEqual(len(read()), len(messages(answer.stdout)))
-                self.assertTrue(agent.answers())
+                self.assertEqual(agent.get("/ping").text, "OK")
         # Entries' objects in the middle are none any more: what comes behind them is read, and the log says so.
         shutil.copy(source, copy)
         with open(copy, "r+b") as file:
@@ -261,7 +261,7 @@ class JournalStream(DeviceTest):
         response.read1(1 << 20)
         wait_until(lambda: agent.log.count(warning) > seen, "the log tells of the file that was cut off")
         connection.close()
-        self.assertTrue(agent.answers())
+        self.assertEqual(agent.get("/ping").text, "OK")
 
     def test_no_process_is_started_for_logs(self):
         agent = self.agent()

@@ -48,6 +48,8 @@ class Lights(DeviceTest):
         answer = device.request("POST", "/v1/blink")
         self.assertEqual((answer.status, answer.text), (200, ""))
         for value in (full, "0", full):
+            # It goes on for 15 s from here.
+            device.request("POST", "/v1/blink")
             wait_until(lambda value=value: self.read(name, "brightness") == value, f"{name} is at {value}")
 
     def is_at_rest(self, name):

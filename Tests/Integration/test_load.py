@@ -18,7 +18,7 @@ class Load(DeviceTest):
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
         agent = self.agent()
-        idle, slow = [], []
+        idle, slow, times = [], [], []
         try:
             for _ in range(IDLE):
                 connection = agent.connect()
@@ -37,13 +37,17 @@ class Load(DeviceTest):
                 byte = text[sent:sent + 1] or b"x"
                 sent += 1
                 slow = [connection for connection in slow if self.feed(connection, byte)]
-                answer = agent.get("/ping", timeout=1)
+                begin = time.monotonic()
+                answer = agent.get("/ping")
+                times.append(time.monotonic() - begin)
                 self.assertEqual((answer.status, answer.text), (200, "OK"))
                 self.assertLess(agent.process_status("RssAnon"), ANONYMOUS_LIMIT_KB)
                 time.sleep(1)
         finally:
             for connection in idle + slow:
                 connection.close()
+        # An agent that waits for any of them is late each time; a busy machine is now and then.
+        self.assertLess(sorted(times)[len(times) * 9 // 10], 1)
         wait_until(lambda: agent.get("/ping").text == "OK", "it answers afterwards")
         self.assertEqual(agent.process_status("Threads"), 1)
 

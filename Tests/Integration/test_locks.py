@@ -94,7 +94,7 @@ class Locks(DeviceTest):
         wait_until(lambda: said in agent.log, "the delay has grown", seconds=90)
         os.unlink(path)
         wait_until(lambda: self.lock_told(agent) is None and agent.status()["appState"] == "applied", "the update",
-                   seconds=15)
+                   seconds=28)
         self.updated(agent)
 
     def test_another_app_is_updated_all_the_same(self):

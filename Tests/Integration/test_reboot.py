@@ -17,8 +17,9 @@ class Reboot(DeviceTest):
         self.assertEqual(delays[:3], ["1 second", "2 seconds", "4 seconds"])
         self.assertTrue(os.path.exists(agent.path("host/tmp/balena-supervisor/reboot-after-apply")))
         self.assertIn("Reboot has been scheduled to apply changes: ", agent.log)
-        states = {name: row["State"]["Status"] for name, row in self.engine.service_containers(1).items()}
-        self.assertEqual(states, {"one": "running", "two": "created"})
+        wait_until(
+            lambda: {name: row["State"]["Status"] for name, row in self.engine.service_containers(1).items()}
+            == {"one": "running", "two": "created"}, "only its service waits")
         self.assertEqual(agent.status()["appState"], "applying")
 
     def test_a_reboot_waits_for_users_locks_and_for_an_update_of_the_host(self):

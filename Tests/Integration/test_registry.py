@@ -98,9 +98,14 @@ class Registry(DeviceTest):
         agent.post_target(app(service("one", image=self.small)))
         before = self.wait_for_services(agent, "one")["one"]["Id"]
         agent.post_target(app(service("one", image=self.large, number=2), commit="bbbb", release_id=2))
-        wait_until(
-            lambda: any(row["status"] == "Downloading" for row in agent.status()["images"]), "the pull begins")
-        containers = self.engine.service_containers(1)
+
+        def is_downloading():
+            return any(row["status"] == "Downloading" for row in agent.status()["images"])
+
+        def meanwhile():
+            return is_downloading() and (rows := self.engine.service_containers(1)) and is_downloading() and rows
+
+        containers = wait_until(meanwhile, "the image is pulled")
         self.assertEqual((containers["one"]["Id"], containers["one"]["State"]["Running"]), (before, True))
         wait_until(
             lambda: self.engine.service_containers(1).get("one", {"Id": before})["Id"] != before, "the new one runs")

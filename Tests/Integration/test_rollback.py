@@ -3,6 +3,8 @@
 from harness import IMAGE, OTHER_IMAGE, DeviceTest, app, service, wait_until
 
 ROLLBACK = {"io.balena.update.rollback": "true"}
+# Healthy once it is told to be.
+GATED = {"test": ["CMD", "test", "-e", "/go"], "interval": "1s", "timeout": "30s", "retries": 1000}
 
 
 class Rollback(DeviceTest):
@@ -40,6 +42,21 @@ class Rollback(DeviceTest):
             lambda: self.waits(agent) == ["the next try of the update that was taken back"], "the reason is told")
         self.assertTrue(is_back())
 
+    def wait_for_trial(self):
+        """Waits until the old container stands aside and the new one runs; returns the new one's id."""
+
+        def on_trial():
+            rows = self.rows()
+            states = {id: row["State"] for id, row in rows.items()}
+            new = [id for id, state in states.items() if state == "running"]
+            return len(rows) == 2 and states.get(self.before["Id"]) == "exited" and new
+
+        return wait_until(on_trial, "the old container is kept, the new one runs")[0]
+
+    def touch(self, container, path):
+        made = self.engine.request("POST", f"/containers/{container}/exec", {"Cmd": ["touch", path]}).json["Id"]
+        self.engine.request("POST", f"/exec/{made}/start", {"Detach": True})
+
     def wait_for_proof(self, agent, failed=0):
         def has_proven_itself():
             self.assertEqual(agent.log.count("Going back from release"), failed, "the update is taken back")
@@ -76,8 +93,16 @@ class Rollback(DeviceTest):
         agent.post_target(self.release(1, self.proving("one"), service("dropped", number=2), same))
         before = self.wait_for_services(agent, "one", "dropped", "same")
         agent.post_target(self.release(
-            2, self.proving("one", OTHER_IMAGE, command=["sh", "-c", "sleep 3; false"]), service("added", number=3), same))
-        wait_until(lambda: any("/added_" in row["Names"][0] for row in self.rows().values()), "what it adds is there")
+            2, self.proving("one", OTHER_IMAGE, healthcheck=GATED,
+                            command=["sh", "-c", "until [ -e /end ]; do sleep 0.1; done; false"]),
+            service("added", number=3), same))
+
+        def new(name):
+            return [id for id, row in self.rows().items()
+                    if row["State"] == "running" and row["Names"][0].startswith(f"/{name}_") and row["Names"][0].endswith("_b2")]
+
+        wait_until(lambda: new("added"), "what it adds is there")
+        self.touch(wait_until(lambda: new("one"), "the new one runs")[0], "/end")
         wait_until(lambda: "Going back from release 'b2'" in agent.log, "the release has failed")
 
         def is_back():
@@ -100,20 +125,21 @@ class Rollback(DeviceTest):
 
     def test_a_healthy_release_takes_the_place_of_the_old_one(self):
         agent = self.begin()
-        check = {"test": ["CMD", "true"], "interval": "1s", "timeout": "30s", "retries": 3}
-        agent.post_target(self.release(2, self.proving("one", OTHER_IMAGE, healthcheck=check)))
-        wait_until(lambda: len(self.rows()) == 2, "both containers are there")
+        agent.post_target(self.release(2, self.proving("one", OTHER_IMAGE, healthcheck=GATED)))
+        new = self.wait_for_trial()
         self.assertEqual(self.rows()[self.before["Id"]]["State"], "exited")
+        self.touch(new, "/go")
         self.wait_for_proof(agent)
         after = self.wait_for_services(agent, "one")["one"]
         self.assertTrue(after["Name"].endswith("_2_b2"), after["Name"])
 
     def test_an_agent_killed_during_the_trial_ends_it(self):
         agent = self.begin()
-        agent.post_target(self.release(2, self.proving("one", OTHER_IMAGE)))
-        wait_until(lambda: len(self.rows()) == 2, "both containers are there")
+        agent.post_target(self.release(2, self.proving("one", OTHER_IMAGE, healthcheck=GATED)))
+        new = self.wait_for_trial()
         agent.kill()
         agent.start()
+        self.touch(new, "/go")
         self.wait_for_proof(agent)
         after = self.wait_for_services(agent, "one")["one"]
         self.assertTrue(after["Name"].endswith("_2_b2"), after["Name"])

@@ -15,11 +15,19 @@ GATEWAY = "10.114.104.1"
 
 
 class Start(DeviceTest):
+    def assert_pings_are_answered(self, agent):
+        times = []
+        for _ in range(20):
+            begin = time.monotonic()
+            self.assertEqual(agent.get("/ping").text, "OK")
+            times.append(time.monotonic() - begin)
+            time.sleep(0.05)
+        # An agent that waits for the engine is late each time; a busy machine is now and then.
+        self.assertLess(sorted(times)[10], PING_LIMIT_SECONDS)
+
     def test_ping_is_answered_while_there_is_no_engine(self):
         agent = self.agent(engine="unix:///nonexistent/engine.sock")
-        for _ in range(20):
-            self.assertEqual(agent.get("/ping", timeout=PING_LIMIT_SECONDS).text, "OK")
-            time.sleep(0.05)
+        self.assert_pings_are_answered(agent)
         self.assertIn("/nonexistent/engine.sock", agent.log)
 
     def test_ping_is_answered_while_the_engine_accepts_and_says_nothing(self):
@@ -28,11 +36,9 @@ class Start(DeviceTest):
             mute.bind(path)
             mute.listen(16)
             agent = self.agents[0].start(engine=f"unix://{path}")
-            for _ in range(20):
-                self.assertEqual(agent.get("/ping", timeout=PING_LIMIT_SECONDS).text, "OK")
-                time.sleep(0.05)
+            self.assert_pings_are_answered(agent)
             agent.post_target(app(service("one")))
-            self.assertEqual(agent.get("/ping", timeout=PING_LIMIT_SECONDS).text, "OK")
+            self.assert_pings_are_answered(agent)
 
     def test_a_target_posted_while_the_engine_is_away_is_applied_when_it_comes(self):
         agent = self.agent(start=False)
@@ -155,9 +161,9 @@ class Start(DeviceTest):
         path = agent.path("notify.sock")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(path)
-            manager.settimeout(20)
+            manager.settimeout(60)
             agent.start(wait=False, environment={"NOTIFY_SOCKET": path})
             received = []
             wait_until(lambda: received.append(manager.recv(4096).decode()) or "READY=1" in received[-1].splitlines(),
-                       "READY=1", seconds=20)
+                       "READY=1", seconds=60)
             self.assertEqual(agent.get("/ping").text, "OK")

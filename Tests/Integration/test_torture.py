@@ -62,7 +62,7 @@ class Walk:
         if kind == "daemon" and chance.random() < 0.2:
             labels["io.balena.update.rollback"] = "true"
         if kind == "daemon" and chance.random() < 0.3:
-            service["healthcheck"] = {"test": ["CMD", "true"], "interval": "300ms", "retries": 2}
+            service["healthcheck"] = {"test": ["CMD", "true"], "interval": "300ms", "retries": 1000}
         if chance.random() < 0.5:
             service["volumes"] = ["store:/store"]
         wanted = [network for network in networks if chance.random() < 0.6]
@@ -98,10 +98,13 @@ class Walk:
 
     # Chaos
 
-    def disturb(self):
+    def disturb(self, is_last):
         event = self.chance.choices(
             (self.nothing, self.kill_agent, self.restart_engine, self.lock, self.unlock, self.remove_container,
              self.remove_image, self.restart_app, self.restart_service), (8, 6, 1, 6, 4, 2, 1, 1, 2))[0]
+        # An update whose new container ends in its trial is taken back, rightly, and no other target follows.
+        if is_last and event in (self.restart_engine, self.remove_container):
+            event = self.nothing
         self.events[event.__name__] += 1
         event()
 
@@ -291,15 +294,15 @@ class Walk:
     # The walk
 
     def go(self, steps):
-        for _ in range(steps):
+        for step in range(1, steps + 1):
             self.next_target()
             for _ in range(self.chance.randint(1, 5)):
                 time.sleep(self.chance.choice((0, 0.05, 0.2, 0.6, 1.2)))
-                self.disturb()
+                self.disturb(is_last=step == steps)
                 self.check_running()
                 self.mark_volumes()
         self.unlock()
-        if not self.agent.answers():
+        if self.agent.process.poll() is not None:
             self.agent.start()
         for asking in self.asking:
             asking.join()

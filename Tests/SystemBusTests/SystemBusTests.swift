@@ -113,7 +113,7 @@ private let logger = Logger(label: "test")
           Self.login, Self.path, "test.Control", "Hang", timeout: .milliseconds(200))
       }
       #expect(error?.kind == .timeout)
-      #expect(MonotonicTime.read() - start < .seconds(10))
+      #expect(MonotonicTime.read() - start < .seconds(20))
     }
   }
 
@@ -324,7 +324,7 @@ private let logger = Logger(label: "test")
         _ = try await systemd.enable(["hanging.service"], timeout: .milliseconds(200))
       }
       #expect(hanging?.kind == .timeout)
-      #expect(MonotonicTime.read() - start < .seconds(10))
+      #expect(MonotonicTime.read() - start < .seconds(20))
     }
   }
 
