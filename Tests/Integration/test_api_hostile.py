@@ -70,9 +70,13 @@ class CompressedBodies(DeviceTest):
         self.assertLess(agent.process_status("VmHWM") - before, 40 * 1024)
 
 
-def ping(connection):
-    """Also keeps a connection from being closed as idle."""
-    connection.sendall(b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n")
+HEAD = b"GET /ping HTTP/1.1\r\nHost: a\r\n"
+
+
+def ping(connection, goes_on=True):
+    """Of a head that was begun before; the next one is begun at once, as a connection between two is closed as idle
+    after five seconds."""
+    connection.sendall(b"\r\n" + (HEAD if goes_on else b""))
     data = b""
     while not data.endswith(b"\r\n\r\nOK"):
         piece = connection.recv(65536)
@@ -101,6 +105,7 @@ class Hostile(DeviceTest):
         wait_until(lambda: agent.status()["appState"] == "applied" and len(self.engine.containers()) == 3,
                    "settled")
         kept = agent.connect()
+        kept.sendall(HEAD)
         ping(kept)
         limits = resource.prlimit(agent.process.pid, resource.RLIMIT_NOFILE)
         others = []
@@ -150,6 +155,7 @@ class Hostile(DeviceTest):
         wait_until(lambda: agent.status()["appState"] == "applied" and len(self.engine.containers()) == 3,
                    "settled")
         kept = agent.connect(timeout=120)
+        kept.sendall(HEAD)
         ping(kept)
         apps = two_apps()
         apps["1"]["services"]["1"]["environment"] = {"FLOOD": "1"}
@@ -166,9 +172,11 @@ class Hostile(DeviceTest):
                     ping(kept)
                     worst = max(worst, agent.process_status("RssAnon"))
                 if number == FLOOD // 2:
+                    ping(kept, goes_on=False)
                     kept.sendall(f"POST {TARGET} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
                                  f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
                     self.assertIn(b'"message":"OK"', kept.recv(65536))
+                    kept.sendall(HEAD)
                 if number % 3 == 0:
                     self.annoy(connection)
 
