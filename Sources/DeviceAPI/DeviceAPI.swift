@@ -18,14 +18,15 @@ public final class DeviceAPI {
   let keys: KeyRing
   let everyone = Caller.unrestricted()
   let metrics: RequestMetrics
+  var memory = ProcessMemory()
   lazy var events = EventFeed(engine)
   let journalStreams = StreamPlaces(limit: journalStreamLimit)
   let localLogs: LocalLogs
   /// The server's numbers, for `GET /v2/metrics`.
   public var serverCounters: () -> Server.Counters = { Server.Counters() }
-  /// Lines that went to the cloud, for `GET /v2/metrics`; those of `GET /v2/local/logs` are counted here.
   /// Calls on the system bus since the start.
   public var busCalls: () -> Int = { 0 }
+  /// Lines that went to the cloud, for `GET /v2/metrics`; those of `GET /v2/local/logs` are counted here.
   public var logCounters: () -> LogCounters = { LogCounters() }
 
   /// - Parameter client: asked once where the engine's containers log to.

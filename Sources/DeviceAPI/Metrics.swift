@@ -80,8 +80,8 @@ extension DeviceAPI {
   }
 
   private func addProcess(to page: inout MetricsPage) {
-    let memory = ProcessMemory.read()
-    page.begin("supervisor_memory_bytes", "gauge", "Memory of this process.")
+    memory.refresh(at: .read())
+    page.begin("supervisor_memory_bytes", "gauge", "Memory of this process, at most 30 seconds ago.")
     page.add("kind=\"pss\"", memory.proportional)
     page.add("kind=\"anonymous\"", memory.anonymous)
     page.begin(
@@ -134,11 +134,22 @@ struct MetricsPage {
 }
 
 /// What the kernel counts for this process, in bytes (proc(5), smaps_rollup).
+///
+/// It looks at each page for that, which costs five times what the rest of the metrics does.
 struct ProcessMemory {
-  var proportional = 0
-  var anonymous = 0
+  static let validity = Duration.seconds(30)
 
-  static func read() -> ProcessMemory {
+  private(set) var proportional = 0
+  private(set) var anonymous = 0
+  private var time: MonotonicTime?
+
+  mutating func refresh(at now: MonotonicTime) {
+    if let time, now - time < Self.validity { return }
+    self = .read()
+    time = proportional > 0 ? now : nil
+  }
+
+  private static func read() -> ProcessMemory {
     var memory = ProcessMemory()
     let descriptor = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { return memory }
