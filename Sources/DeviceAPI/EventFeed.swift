@@ -39,7 +39,8 @@ final class EventFeed {
   private var timer: LoopTimer?
   private var end: LoopTimer?
   private var waiters: [CheckedContinuation<Void, Never>] = []
-  private(set) var listeners = 0
+  private var listeners = 0
+  let places = StreamPlaces(limit: listenerLimit)
 
   // What has been shown.
   private var appState: String?

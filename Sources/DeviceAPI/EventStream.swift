@@ -6,7 +6,7 @@ import JSON
 extension DeviceAPI {
   /// A client without `Last-Event-ID`, or with one whose successors are gone, first gets `snapshot`.
   func eventStream(_ request: Request) -> Response {
-    guard events.listeners < EventFeed.listenerLimit else {
+    guard let place = events.places.take() else {
       return failed("Too many clients listen to events", request)
     }
     let caller = request.caller
@@ -14,7 +14,10 @@ extension DeviceAPI {
     let headers = [(name: "Cache-Control", value: "no-store")]
     return .stream(contentType: "text/event-stream", headers: headers) { [unowned self] writer in
       events.enter()
-      defer { events.leave() }
+      defer {
+        events.leave()
+        place.giveBack()
+      }
       await withTaskCancellationHandler {
         await send(to: writer, caller, after: last)
       } onCancel: {

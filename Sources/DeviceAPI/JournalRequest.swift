@@ -84,7 +84,7 @@ struct JournalRequest {
         message: "priority is '\(text)', neither 0 to 7 nor emerg, alert, crit, err, warning, "
           + "notice, info or debug")
     }
-    query.filter.require(priorityUpTo: level)
+    query.priority = level
   }
 
   private static func time(_ body: JSON, _ option: String, _ now: UInt64) throws(Refusal) -> UInt64? {

@@ -35,6 +35,7 @@ final class LocalLogs {
   private let logger: Logger
   private var listeners: [Listener] = []
   private var follower: LogFollower?
+  private var containers = RememberedContainers()
   private var task: Task<Void, Never>?
   private var isDriverReported = false
   private lazy var drivers = client.map { client in
@@ -82,6 +83,7 @@ final class LocalLogs {
     task = nil
     follower?.close()
     follower = nil
+    containers = RememberedContainers()
   }
 
   private func take(_ listener: Listener) -> [UInt8] {
@@ -189,9 +191,10 @@ final class LocalLogs {
   /// To be called when the containers may have changed.
   func noteContainers() {
     guard let follower else { return }
-    let containers = engine.loggedContainers
-    follower.containers = containers
-    drivers?.look(at: containers)
+    let present = engine.loggedContainers
+    containers.note(present)
+    follower.containers = containers.all
+    drivers?.look(at: present)
   }
 
   /// Lines of containers that log elsewhere cannot be had; that is said once.

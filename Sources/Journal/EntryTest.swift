@@ -5,17 +5,28 @@ struct EntryTest {
   private let needle: [UInt8]
   private let ignoresCase: Bool
   private let servicePrefix: [UInt8]?
+  private let priorities: ClosedRange<UInt8>?
 
+  /// - Parameter testsPriority: false when libsystemd checks it.
   /// - Returns: nil when there is nothing to test.
-  init?(_ query: JournalQuery) {
-    guard query.grep != nil || query.service != nil else { return nil }
+  init?(_ query: JournalQuery, testsPriority: Bool) {
+    let priority = testsPriority ? query.priority : nil
+    guard query.grep != nil || query.service != nil || priority != nil else { return nil }
+    priorities = priority.map { UInt8(ascii: "0")...UInt8(ascii: "0") + UInt8(max(0, min($0, 7))) }
     let text = query.grep ?? ""
     ignoresCase = !text.utf8.contains { $0 >= UInt8(ascii: "A") && $0 <= UInt8(ascii: "Z") }
     needle = Array(text.utf8)
     servicePrefix = query.service.map { Array("\($0)_".utf8) }
   }
 
+  /// What libsystemd would have checked: an entry that fails is none, also for the boots that are shown.
+  func isEntry(_ reader: JournalReader) -> Bool {
+    guard let priorities else { return true }
+    return reader.hasValue("PRIORITY") { $0.count == 1 && priorities.contains($0[0]) }
+  }
+
   func accepts(_ reader: JournalReader) -> Bool {
+    guard isEntry(reader) else { return false }
     if let servicePrefix {
       let isOurs = reader.withValue("CONTAINER_NAME") { Self.isName($0, of: servicePrefix) }
       guard isOurs == true else { return false }
@@ -35,12 +46,11 @@ struct EntryTest {
   private func contains(_ text: UnsafeBufferPointer<UInt8>) -> Bool {
     guard let start = text.baseAddress, text.count >= needle.count else { return false }
     if !ignoresCase { return csystemd_find(start, text.count, needle, needle.count) >= 0 }
-    for offset in 0...(text.count - needle.count) {
-      var index = 0
-      while index < needle.count, Self.lower(start[offset + index]) == needle[index] { index += 1 }
-      if index == needle.count { return true }
+    return withUnsafeTemporaryAllocation(of: UInt8.self, capacity: text.count) { copy in
+      for (index, byte) in text.enumerated() { copy[index] = Self.lower(byte) }
+      guard let start = copy.baseAddress else { return false }
+      return csystemd_find(start, text.count, needle, needle.count) >= 0
     }
-    return false
   }
 
   private static func lower(_ byte: UInt8) -> UInt8 {

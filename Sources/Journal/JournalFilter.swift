@@ -31,8 +31,8 @@ public nonisolated struct JournalFilter: Hashable, Sendable {
   /// Entries of a boot, by its id of 32 hexadecimal digits.
   public mutating func require(boot: String) { require("_BOOT_ID", oneOf: [boot]) }
 
-  /// Entries of a priority or a more severe one (`journalctl --priority`).
-  public mutating func require(priorityUpTo level: Int) {
+  /// Entries of a priority or a more severe one.
+  mutating func require(priorityUpTo level: Int) {
     require("PRIORITY", oneOf: (0...max(0, min(level, 7))).map { String($0) })
   }
 

@@ -9,6 +9,8 @@ public nonisolated struct JournalQuery: Hashable, Sendable {
   public var filter = JournalFilter()
   /// Globs for names of units, of which one has to hold (`journalctl --unit 'a*'`).
   public var unitGlobs: [String] = []
+  /// Entries of this priority or a more severe one, 0 to 7 (`journalctl --priority`).
+  public var priority: Int?
   /// Microseconds since the epoch, both included.
   public var since: UInt64?
   public var until: UInt64?

@@ -304,14 +304,14 @@ public final class JournalReader {
   /// - Parameter microseconds: since the epoch.
   public func seek(realtime microseconds: UInt64) {
     sd_journal_seek_realtime_usec(journal, microseconds)
-    lastRealtime = microseconds
+    lastRealtime = min(microseconds, Self.now)
   }
 
   /// - Throws: `EINVAL` when the text is no cursor.
   public func seek(cursor: String) throws(JournalError) {
     try JournalError.check(sd_journal_seek_cursor(journal, cursor), "seek to the cursor")
     let time = cursor.split(separator: ";").first { $0.hasPrefix("t=") }
-    lastRealtime = time.flatMap { UInt64($0.dropFirst(2), radix: 16) } ?? 0
+    lastRealtime = min(time.flatMap { UInt64($0.dropFirst(2), radix: 16) } ?? 0, Self.now)
   }
 
   /// Whether the current entry is the cursor's.
@@ -372,7 +372,7 @@ public final class JournalReader {
   private func noteTime() {
     var time: UInt64 = 0
     guard sd_journal_get_realtime_usec(journal, &time) >= 0 else { return }
-    lastRealtime = time
+    lastRealtime = min(time, .max >> 1)
     latest = max(latest, time)
   }
 
@@ -425,6 +425,28 @@ public final class JournalReader {
     return body(
       UnsafeBufferPointer(
         start: (data + prefix).assumingMemoryBound(to: UInt8.self), count: length - prefix))
+  }
+
+  /// Whether one of a field's values fulfils a condition; an entry rarely has several.
+  func hasValue(_ field: String, where condition: (UnsafeBufferPointer<UInt8>) -> Bool) -> Bool {
+    enter()
+    defer { leave() }
+    guard let isFirst = withValue(field, condition) else { return false }
+    if isFirst { return true }
+    let prefix = Array("\(field)=".utf8)
+    // Of long values, which may be compressed, the beginning is enough.
+    sd_journal_set_data_threshold(journal, prefix.count + 64)
+    defer { sd_journal_set_data_threshold(journal, 0) }
+    sd_journal_restart_data(journal)
+    var data: UnsafeRawPointer?
+    var length = 0
+    while sd_journal_enumerate_available_data(journal, &data, &length) > 0 {
+      guard let data, length >= prefix.count, memcmp(data, prefix, prefix.count) == 0 else { continue }
+      let value = UnsafeBufferPointer(
+        start: (data + prefix.count).assumingMemoryBound(to: UInt8.self), count: length - prefix.count)
+      if condition(value) { return true }
+    }
+    return false
   }
 
   /// The first value of a field of the current entry, read as UTF-8.

@@ -56,11 +56,14 @@ public final class JournalStream {
     LocalZone.refresh()
     reader = try JournalReader(source)
     writer = EntryWriter(format: query.format, showsAll: query.showsAll)
-    test = EntryTest(query)
+    // libsystemd would go from one to the other for as long as they have no entry in common.
+    let testsPriority = !(query.filter.groups.isEmpty && query.unitGlobs.isEmpty)
+    test = EntryTest(query, testsPriority: testsPriority)
     limit = query.count
     if query.follows, query.since == nil, query.cursor == nil, limit == nil { limit = Self.followedCount }
     do throws(JournalError) {
       var filter = query.filter
+      if let priority = query.priority, !testsPriority { filter.require(priorityUpTo: priority) }
       if !query.unitGlobs.isEmpty {
         let units = UnitName.fields.flatMap { reader.values(of: $0) }
         let matching = Set(units.filter { unit in query.unitGlobs.contains { UnitName.matches($0, unit) } })
@@ -90,6 +93,8 @@ public final class JournalStream {
   public func next() async -> [UInt8]? {
     while true {
       await JournalTurns.shared.next()
+      // What was told of on the way to the limit comes behind it.
+      if isChanged, let limit, shown >= limit { isWaited = true }
       isChanged = false
       let isAtEnd = fill()
       tellOfLoss()
@@ -166,7 +171,7 @@ public final class JournalStream {
         return reader.hasGivenUp ? end() : atEnd()
       }
       hasCurrent = false
-      if let until = query.until, let time = reader.realtime, time > until { return end() }
+      if let until = query.until, let time = reader.realtime, time > until { return atEnd() }
       show()
     }
     return false
@@ -174,11 +179,13 @@ public final class JournalStream {
 
   /// Every entry of the journal is looked at.
   private var isWhole: Bool {
-    !query.follows && query.filter.groups.isEmpty && query.unitGlobs.isEmpty && query.count == nil
+    !query.follows && query.filter.groups.isEmpty && query.unitGlobs.isEmpty && query.priority == nil
+      && query.count == nil
       && query.cursor == nil && query.since == nil
   }
 
   private func show() {
+    if let test, !test.isEntry(reader) { return }
     if !query.format.isQuiet, let boot = reader.boot {
       if let lastBoot, lastBoot != boot { writer.writeBoot(boot) }
       lastBoot = boot

@@ -44,6 +44,7 @@ public final class LogFollower {
   ]
   /// Entries looked at in a turn of the loop.
   static let entriesPerTurn = 64
+  static let stepsBackPerTurn = 4
   /// How long lines of a container that nobody knows are kept, and a line is waited for whose end has not come.
   static let patience = Duration.seconds(5)
 
@@ -58,6 +59,9 @@ public final class LogFollower {
   /// Number of the current entry, and its time in milliseconds since 1970.
   private var order: UInt64 = 0
   private var timestamp = 0
+  /// Number and cursor of an entry that was read.
+  private var anchor: (order: UInt64, cursor: String)?
+  private var stepsBack = 0
   private var turn = MonotonicTime(nanoseconds: 0)
 
   /// Containers by full id. Others' lines are dropped, after a while.
@@ -174,6 +178,8 @@ public final class LogFollower {
   private func read(into records: inout [LogRecord]) -> Bool {
     reader.enter()
     defer { reader.leave() }
+    stepsBack = 0
+    if order > 0, !hasCurrent { anchor = reader.cursor.map { (order, $0) } ?? anchor }
     for _ in 0..<Self.entriesPerTurn {
       guard hasCurrent || reader.next() else { return !reader.skipsDamage() }
       hasCurrent = false
@@ -218,11 +224,24 @@ public final class LogFollower {
   }
 
   private func take(_ part: PartialLines.Part, into records: inout [LogRecord]) {
-    let over = reader.withValue("MESSAGE") { text in partials.add(text, part) { place } }
-    for line in over ?? [] { give(line, to: &records) }
+    // The place is found by a step back, which the bytes in the journal's file would not survive.
+    guard let text = reader.withValue("MESSAGE", Array.init) else { return }
+    for line in text.withUnsafeBufferPointer({ partials.add($0, part, place: place) }) {
+      give(line, to: &records)
+    }
   }
 
-  private var place: PartialLines.Place { PartialLines.Place(before: reader.cursorBefore(), order: order) }
+  /// Of the current entry. A step back costs a search in every file, so that there are few of them in a turn;
+  /// beyond, a place further back has to do: what lies between comes twice then.
+  private func place() -> PartialLines.Place {
+    var before = anchor?.cursor
+    if anchor?.order != order - 1, stepsBack < Self.stepsBackPerTurn {
+      before = reader.cursorBefore()
+      stepsBack += 1
+    }
+    anchor = reader.cursor.map { (order, $0) } ?? anchor
+    return PartialLines.Place(before: before, order: order)
+  }
 
   /// UTF-8, repaired where it is none, without the carriage return that a terminal puts at the end.
   private static func text(_ bytes: UnsafeBufferPointer<UInt8>) -> String {
@@ -260,7 +279,7 @@ public final class LogFollower {
     } else {
       unknown.add(
         StrangeLines.Line(
-          stream: stream, message: message, timestamp: timestamp, place: place ?? self.place,
+          stream: stream, message: message, timestamp: timestamp, place: place ?? self.place(),
           arrived: .read()))
     }
   }

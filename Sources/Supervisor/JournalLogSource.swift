@@ -32,8 +32,7 @@ final class JournalLogSource: LogSource {
   private var saving: LoopTimer?
   private var isProblemKnown = false
   private var seenRevision: UInt64 = 0
-  private var containers: [String: LoggedContainer] = [:]
-  private var former: [String] = []
+  private var known = RememberedContainers()
   /// As they stand in the database.
   private var remembered: [String: LoggedContainer] = [:]
   private var remembering: LoopTimer?
@@ -51,8 +50,6 @@ final class JournalLogSource: LogSource {
   static let saveInterval = Duration.seconds(10)
   /// Before the journal is tried again that could not be opened.
   static let retryDelay = Duration.seconds(5)
-  /// Containers that are gone and still known.
-  static let formerLimit = 64
 
   init(
     engine: StateEngine, store: Store, logger: Logger, drivers: LogDriverCheck,
@@ -75,7 +72,7 @@ final class JournalLogSource: LogSource {
     self.formerEnd = nil
     do throws(DatabaseError) {
       remembered = LoggedContainer.read(try store.settings.text(Self.containersKey) ?? "")
-      containers = remembered
+      known = RememberedContainers(remembered)
     } catch {
       logger.error("Cannot read whose lines the log stream had: \(error)")
     }
@@ -90,15 +87,13 @@ final class JournalLogSource: LogSource {
   func noteContainers() {
     guard engine.current.isComplete, engine.current.revision != seenRevision else { return }
     seenRevision = engine.current.revision
-    let present = engine.loggedContainers
-    former += containers.keys.filter { present[$0] == nil && !former.contains($0) }
-    former.removeAll { present[$0] != nil }
-    while former.count > Self.formerLimit { containers[former.removeFirst()] = nil }
-    containers.merge(present) { _, new in new }
+    known.note(engine.loggedContainers)
     follower?.containers = containers
     waiter.take()?.resume()
     if follower != nil { containersChanged() }
   }
+
+  private var containers: [String: LoggedContainer] { known.all }
 
   private func containersChanged() {
     drivers.look(at: containers)

@@ -124,6 +124,7 @@ class JournalStream(DeviceTest):
         self.assertEqual(self.burst(agent, 40, "POST", "/v2/journal-logs", '{"follow":true}', json_body),
                          {200: 16, 503: 24})
         self.assertEqual(self.burst(agent, 40, "GET", "/v2/local/logs"), {200: 16, 503: 24})
+        self.assertEqual(self.burst(agent, 40, "GET", "/v2/events"), {200: 16, 503: 24})
         wait_until(lambda: agent.request("POST", "/v2/journal-logs", {"count": 1}).status == 200, "a place is free")
 
     def test_a_changed_time_zone_counts_from_the_next_stream_on(self):

@@ -205,6 +205,63 @@ struct FollowTests {
     #expect(batch.records.map(\.message) == ["first", "second"])
   }
 
+  @Test(arguments: ["needle", "NEEDLE", "Needle"])
+  func textIsFoundInOneTurnHoweverItRepeats(_ word: String) async throws {
+    let rows = String(repeating: "a", count: 15_000)
+    let fixture = try await fixture(
+      (0..<300).map { Self.entry($0, [("MESSAGE", "\(rows)\($0)")]) } + [
+        Self.entry(300, [("MESSAGE", "a Needle in it")])
+      ])
+    #expect(
+      try await read(fixture) { $0.grep = word }.0 == (word == "NEEDLE" ? [] : ["a Needle in it"]))
+    // What is compared at each place of each message again would take minutes.
+    #expect(try await read(fixture) { $0.grep = String(repeating: "a", count: 7500) + "b" }.0.isEmpty)
+  }
+
+  @Test(arguments: [UInt64.max, 1_690_000_000_000_000])
+  func aFollowerFromTheEndOfTimeOutlivesTheFile(_ since: UInt64) async throws {
+    let fixture = try await fixture((0..<50).map { Self.entry($0, [("MESSAGE", "m \($0)")]) })
+    var query = JournalQuery()
+    query.format = .cat
+    query.follows = true
+    query.since = since
+    let stream = try JournalStream(.files([fixture.path]), query)
+    let reading = Task {
+      var text: [UInt8] = []
+      while let piece = await stream.next() { text += piece }
+      return text
+    }
+    try await EventLoop.shared.sleep(for: .milliseconds(100))
+    write([], to: fixture.path)
+    try await EventLoop.shared.sleep(for: .milliseconds(500))
+    stream.close()
+    let text = String(decoding: await reading.value, as: UTF8.self)
+    #expect(text.split(separator: "\n").count == (since == .max ? 0 : 50))
+  }
+
+  /// Nothing between the two comes within a turn's few steps back; nothing is lost all the same.
+  @Test func manyStrangersBetweenLinesKeepAPlaceBeforeThem() async throws {
+    let fixture = try await fixture(
+      (0..<40).flatMap { number in
+        [
+          Self.line(number, Self.known, "known \(number)"),
+          Self.line(number, Self.stranger, "strange \(number)"),
+        ]
+      })
+    let first = try follower(fixture)
+    let batch = try #require(await first.next())
+    first.close()
+    let place = try #require(batch.cursor)
+    let second = try follower(fixture, from: .cursor(place, otherwise: 0))
+    second.containers[Self.stranger] = LoggedContainer(serviceId: 2, serviceName: "other", level: .all)
+    var messages: [String] = []
+    while messages.last != "strange 39", let batch = await second.next() {
+      messages += batch.records.map(\.message)
+    }
+    second.close()
+    #expect(messages.filter { $0.hasPrefix("strange") } == (0..<40).map { "strange \($0)" })
+  }
+
   // MARK: Damage
 
   /// 3000 entries in a file, of which objects of a type (journal-file format, "Objects") behind a message are

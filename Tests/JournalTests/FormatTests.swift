@@ -40,7 +40,23 @@ struct FormatTests {
       $0.count = 5
     },
     Case("-u [ab].*") { $0.unitGlobs = ["[ab].*"] },
-    Case("-p 3") { $0.filter.require(priorityUpTo: 3) },
+    Case("-p 3") { $0.priority = 3 },
+    Case("-p 0") { $0.priority = 0 },
+    Case("-u a -p 2") {
+      $0.filter.require(units: ["a.service"])
+      $0.priority = 2
+    },
+    Case("-u [ab].* -p 4 -n 40") {
+      $0.unitGlobs = ["[ab].*"]
+      $0.priority = 4
+      $0.count = 40
+    },
+    Case("-t ident1 -p 1 -S @1690050000 -n 3") {
+      $0.filter.require("SYSLOG_IDENTIFIER", oneOf: ["ident1"])
+      $0.priority = 1
+      $0.since = 1_690_050_000_000_000
+      $0.count = 3
+    },
     Case("-S @1690100000") { $0.since = 1_690_100_000_000_000 },
     Case("-U @1690100000") { $0.until = 1_690_100_000_000_000 },
     Case("-S @1690050000 -U @1690100000") {

@@ -84,6 +84,7 @@ nonisolated struct OddEntries {
     if happens(70) { add("_SYSTEMD_UNIT", happens(10) ? value() : Array(units[next(4)].utf8)) }
     if happens(20) { add("_SYSTEMD_USER_UNIT", happens(20) ? value() : Array("u.service".utf8)) }
     if happens(70) { add("PRIORITY", "\(next(8))") }
+    if happens(3) { add("PRIORITY", "\(next(8))") }
     let times = [
       "\(time - 5)", "\(time - 700)", "abc", "0", "0x5ffffffffffff", "+17", "99999999999999999999999", " 5",
       "-5", "017",
