@@ -197,7 +197,7 @@ final class LocalModeSwitch {
     guard let isOff = await withDatabase(isOff) else { return }
     guard isOff else {
       isOn = true
-      return
+      return await remember()
     }
     guard let row = await withDatabase(store.snapshots.load) else { return }
     if let memory = row.flatMap({ EngineSnapshot(parsing: $0.snapshot) }) {

@@ -324,9 +324,13 @@ class CleanUp(LocalModeTest):
         self.volume("left")
         self.allow_to_forget(agent)
         self.sql(agent, "ALTER TABLE engine_snapshot RENAME TO hidden")
+        # Has all columns, and an error in each row.
+        self.sql(agent, """CREATE VIEW engine_snapshot (id, snapshot, taken_at) AS
+                 SELECT id, abs(-9223372036854775807 - id), taken_at FROM hidden""")
         agent.start()
-        self.wait_for_log(agent, "Switching local mode waits for the database: no such table")
+        self.wait_for_log(agent, "Switching local mode waits for the database: integer overflow")
         self.assertEqual(self.engine.service_containers(self.fleet.id), {})
+        self.sql(agent, "DROP VIEW engine_snapshot")
         self.sql(agent, "ALTER TABLE hidden RENAME TO engine_snapshot")
         self.wait_for_containers(agent, "main")
         self.assertNotIn("left", self.volumes())
