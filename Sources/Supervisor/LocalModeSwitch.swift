@@ -218,6 +218,8 @@ final class LocalModeSwitch {
   }
 
   private func forget() throws(DatabaseError) {
+    // Switched on, and not announced yet: a new target may be among the apps.
+    guard try isOff() else { return }
     try store.connection.transaction { () throws(DatabaseError) in
       try store.targets.removeApps(source: "local")
       try store.snapshots.remove()
