@@ -10,7 +10,7 @@ import time
 
 from cloud import CloudTest, service
 from engine_gate import EngineGate, refusal
-from harness import COMMAND, IMAGE, app, required, wait_until
+from harness import COMMAND, IMAGE, app, required, run, wait_until
 from harness import service as local_service
 from test_cloud import METRICS
 
@@ -92,7 +92,7 @@ class LocalModeTest(CloudTest):
         return rows[0][0] if rows else None
 
     def sql(self, agent, statement, *values):
-        connection = sqlite3.connect(agent.path("database.sqlite"), timeout=10)
+        connection = sqlite3.connect(agent.places["database"], timeout=10)
         with contextlib.closing(connection), connection:
             return connection.execute(statement, values).fetchall()
 
@@ -334,6 +334,29 @@ class CleanUp(LocalModeTest):
         self.sql(agent, "ALTER TABLE hidden RENAME TO engine_snapshot")
         self.wait_for_containers(agent, "main")
         self.assertNotIn("left", self.volumes())
+        self.assertIsNone(self.snapshot(agent))
+
+    def test_the_clouds_app_waits_for_a_note_in_a_file_that_cannot_be_written(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent = self.managed_agent(start=False)
+        database = f"{agent.path('disk')}/database.sqlite"
+        os.mkdir(os.path.dirname(database))
+        run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", os.path.dirname(database)])
+        self.addCleanup(run, ["umount", "-l", os.path.dirname(database)])
+        agent.start(database=database)
+        device = self.device(agent)
+        self.wait_for_report(device, release, "main")
+        self.enter(agent, device)
+        self.volume("left")
+        agent.kill()
+        run(["mount", "-o", "remount,ro", os.path.dirname(database)])
+        agent.start(database=database)
+        self.leave(device)
+        self.wait_for_log(agent, "Switching local mode waits for the database")
+        self.assertNotIn("left", self.volumes())
+        self.assertEqual(self.engine.service_containers(self.fleet.id), {})
+        run(["mount", "-o", "remount,rw", os.path.dirname(database)])
+        self.wait_for_containers(agent, "main")
         self.assertIsNone(self.snapshot(agent))
 
     def test_local_mode_that_is_switched_on_again_during_the_clean_up_goes_on(self):
