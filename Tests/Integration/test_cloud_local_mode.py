@@ -245,9 +245,11 @@ class CleanUp(LocalModeTest):
 
         gate.before = die
         self.leave(device)
-        self.wait_for_log(agent, "Switching local mode waits for the engine")
-        self.assertTrue(self.snapshot(agent))
-        self.engine.control("start")
+        try:
+            self.wait_for_log(agent, "Switching local mode waits for the engine")
+            self.assertTrue(self.snapshot(agent))
+        finally:
+            self.engine.control("start")
         self.wait_for_containers(agent, "main")
         _, parts = self.names()
         self.assertFalse(parts & {"left-1", "left-2"}, parts)
