@@ -99,9 +99,13 @@ public struct TargetStore {
 
   /// Names of the volumes of all apps, also of those that are not enforced now, by app id. They hold
   /// data that a change of source must not cost.
-  public func volumeNames() throws(DatabaseError) -> [Int: Set<String>] {
+  ///
+  /// - Parameter source: whose apps are left out.
+  public func volumeNames(besides source: String? = nil) throws(DatabaseError) -> [Int: Set<String>] {
     var names: [Int: Set<String>] = [:]
-    let rows = try connection.rows("SELECT app_id, volumes FROM target_app") { row in
+    let rows = try connection.rows(
+      "SELECT app_id, volumes FROM target_app WHERE source IS NOT ?", [Value(source)]
+    ) { row in
       (row.integer(0) ?? 0, row.text(1) ?? "{}")
     }
     for (appId, volumes) in rows {

@@ -47,6 +47,14 @@ public nonisolated struct EngineError: Error, Hashable, Sendable, CustomStringCo
   public var isNotFound: Bool { statusCode == 404 }
   public var isConflict: Bool { statusCode == 409 }
 
+  /// The engine is away, or went away in the middle: it may do it when it is back.
+  public var isWithoutAnswer: Bool {
+    switch kind {
+    case .unreachable, .timeout, .interrupted: true
+    case .status, .reported, .cancelled, .malformedAnswer, .invalidCall: false
+    }
+  }
+
   public var description: String {
     switch kind {
     case .status(let code): "engine: \(call): \(message) (\(code))"

@@ -72,6 +72,18 @@ struct RepositoryTests {
     #expect(try store.images.all().count == 1)
   }
 
+  @Test("volumes are named by the apps of all sources, or of all but one")
+  func volumeNames() throws {
+    var cloud = app("c", id: 1, source: "cloud")
+    cloud.volumes = #"{"data":{}}"#
+    var local = app("l", id: 2)
+    local.volumes = #"{"data":{},"more":{}}"#
+    try store.targets.replace([cloud], source: "cloud", deviceName: "", deviceConfig: [:])
+    try store.targets.replace([local], source: "local", deviceName: "", deviceConfig: [:])
+    #expect(try store.targets.volumeNames() == [1: ["data"], 2: ["data", "more"]])
+    #expect(try store.targets.volumeNames(besides: "local") == [1: ["data"]])
+  }
+
   @Test("the current commit of an app is replaced and removed")
   func commits() throws {
     try store.commits.set("a", forApp: 1)

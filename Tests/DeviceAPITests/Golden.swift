@@ -126,7 +126,7 @@ enum Golden {
   }
 
   private static let integrationTests =
-    ["test_api_failures.py", "test_api_wire.py", "test_cloud.py"].compactMap {
+    ["test_api_failures.py", "test_api_wire.py", "test_cloud.py", "test_cloud_local_mode.py"].compactMap {
       text("Tests/Integration/\($0)")
     }
     .joined(separator: "\n")

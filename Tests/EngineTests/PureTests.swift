@@ -204,6 +204,15 @@ import Testing
     #expect(EngineError(status: 500, body: Array(#"{"message":"m"}"#.utf8), call: "x").message == "m")
   }
 
+  @Test func onlyAnEngineThatIsAwayHasNoAnswer() {
+    let kinds: [EngineError.Kind] = [
+      .status(500), .reported, .unreachable, .timeout, .cancelled, .interrupted, .malformedAnswer,
+      .invalidCall,
+    ]
+    let away = kinds.filter { EngineError(kind: $0, call: "x", message: "").isWithoutAnswer }
+    #expect(away == [.unreachable, .timeout, .interrupted])
+  }
+
   @Test func eventsOfOldAndNewEnginesReadTheSame() throws {
     let old = try #require(
       EngineEvent(JSON(parsing: #"{"status":"die","id":"c1","from":"x","time":5}"#)))
