@@ -17,6 +17,10 @@ public final class JournalStream {
   static let pieceBytes = 64 * 1024
   /// Entries looked at before others have their turn. A plain entry costs a few microseconds.
   static let entriesPerTurn = 256
+  /// An entry costs more where many units, files or a long search have to be gone through.
+  static let turnTime = Duration.milliseconds(3)
+  /// Steps back at once.
+  private static let stride = 16
   /// `journalctl --follow` without `--lines`.
   static let followedCount = 10
 
@@ -162,6 +166,7 @@ public final class JournalStream {
     if case .seeking = phase { seek() }
     if case .counting = phase, !countBack() { return false }
     guard case .reading = phase else { return true }
+    let turnEnd = MonotonicTime.read() + Self.turnTime
     for _ in 0..<Self.entriesPerTurn {
       if writer.out.count >= Self.pieceBytes { return false }
       if let limit, shown >= limit, !(query.follows && isWaited) { return atEnd() }
@@ -173,6 +178,7 @@ public final class JournalStream {
       hasCurrent = false
       if let until = query.until, let time = reader.realtime, time > until { return atEnd() }
       show()
+      if MonotonicTime.read() >= turnEnd { return false }
     }
     return false
   }
@@ -228,8 +234,9 @@ public final class JournalStream {
   private func countBack() -> Bool {
     guard case .counting(var left) = phase else { return true }
     var budget = Self.entriesPerTurn
-    while left > 0, budget > 0 {
-      let step = test == nil ? min(left, budget) : 1
+    let turnEnd = MonotonicTime.read() + Self.turnTime
+    while left > 0, budget > 0, MonotonicTime.read() < turnEnd {
+      let step = test == nil ? min(left, budget, Self.stride) : 1
       guard let moved = reader.previous(step) else {
         hasCurrent = false
         phase = .reading

@@ -239,6 +239,26 @@ struct FollowTests {
     #expect(text.split(separator: "\n").count == (since == .max ? 0 : 50))
   }
 
+  @Test func aFollowerUpToATimeGoesOnLikeJournalctl() async throws {
+    let fixture = try await fixture((0..<5).map { Self.entry($0, [("MESSAGE", "m \($0)")]) })
+    var query = JournalQuery()
+    query.format = .cat
+    query.follows = true
+    query.until = 1_690_000_002_000_000
+    let stream = try JournalStream(.files([fixture.path]), query)
+    #expect(await stream.next() == Array("m 0\nm 1\nm 2\n".utf8))
+    var hasEnded = false
+    let rest = Task {
+      let piece = await stream.next()
+      hasEnded = true
+      return piece
+    }
+    try await EventLoop.shared.sleep(for: .milliseconds(300))
+    #expect(!hasEnded)
+    stream.close()
+    #expect(await rest.value == nil)
+  }
+
   /// Nothing between the two comes within a turn's few steps back; nothing is lost all the same.
   @Test func manyStrangersBetweenLinesKeepAPlaceBeforeThem() async throws {
     let fixture = try await fixture(
