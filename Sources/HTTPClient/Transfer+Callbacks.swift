@@ -10,7 +10,9 @@ extension Transfer {
     phase = .waitingForAnswer
     lastProgress = .read()
     EventLoop.shared.enqueue { [weak self] in
-      guard let self, result == nil, request.timeouts.firstByte != nil else { return }
+      guard let self, result == nil else { return }
+      if case .stream(let body) = request.body { body.onConnection() }
+      guard result == nil, request.timeouts.firstByte != nil else { return }
       timer?.cancel()
       scheduleDeadline()
     }
