@@ -330,8 +330,10 @@ public final class LogStream {
     if exchange.acknowledged == exchange.written { exchange.lastAdvance = .read() }
     exchange.written += bytes.count
     watch(exchange)
-    // An error is the exchange's end, which its own task notes.
-    do throws(ClientError) { try await exchange.body.write(bytes) } catch { exchange.isOver = true }
+    do throws(ClientError) { try await exchange.body.write(bytes) } catch {
+      // An error is the exchange's end; its own task brings the answer that came with it.
+      if Task.isCancelled { exchange.isOver = true } else { await exchange.task?.value }
+    }
   }
 
   /// Gives an exchange up of which nothing is acknowledged for too long; looks only while something is
