@@ -139,10 +139,7 @@ public final class CloudLink {
   private func settingsChanged() {
     provisioner.alarm.ring()
     logs.settingsChanged()
-    guard !isChanging, currentIdentity != identity || client.settings.isProvisioned && isProvisioningDue
-    else {
-      return
-    }
+    guard !isChanging, currentIdentity != identity || isProvisioningDue else { return }
     // Tools write the file in several steps.
     restart?.cancel()
     restart = EventLoop.shared.schedule(after: .seconds(1)) { [unowned self] in

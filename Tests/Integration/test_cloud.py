@@ -396,6 +396,20 @@ class Membership(CloudTest):
         self.assertEqual(len(self.stand_in.seen("state-get")), seen)
         self.assertEqual((agent.process.pid, agent.process.poll()), (process, None))
 
+    def test_a_device_that_joins_its_cloud_again_is_provisioned_without_a_restart(self):
+        agent, device = self.provisioned_agent()
+        wait_until(lambda: self.stand_in.seen("state-get", status=200), "it polls")
+        process = agent.process.pid
+        config = self.config_of(agent)
+        del config["deviceId"], config["registered_at"]
+        self.write_config(agent, {**config, "apiKey": PROVISIONING_KEY})
+        wait_until(lambda: self.config_of(agent).get("deviceId") == device.id, "it knows its number again")
+        self.assertEqual(self.config_of(agent).get("apiKey"), None)
+        self.assertTrue(self.stand_in.seen("register", status=409))
+        polls = len(self.stand_in.seen("state-get"))
+        wait_until(lambda: len(self.stand_in.seen("state-get")) > polls, "it polls again")
+        self.assertEqual((agent.process.pid, agent.process.poll()), (process, None))
+
     def test_a_device_that_joins_another_cloud_tells_it_everything(self):
         other = StandIn(os.path.join(self.cloud_directory, "other"), poll_floor=POLL)
         self.addCleanup(other.stop)
