@@ -32,9 +32,9 @@ final class CloudFixture: CloudHost {
   }
 
   /// What somebody else writes to config.json.
-  func join(_ config: String) async {
+  func join(_ config: String, isSaid: Bool = true) async {
     write(config, to: scratch.file("config.json"))
-    await settings.reloadConfigFile()
+    if isSaid { await settings.reloadConfigFile() }
   }
 
   var version: String { "1.2.3" }
