@@ -95,6 +95,11 @@ public final class CloudLink {
   /// What is stored is not the cloud's target any more.
   public func targetReplaced() { poller.forgetTag() }
 
+  /// The apps that came with the device are its target. A pin that they want is set before the next poll.
+  public func preloadIsTaken() {
+    if isPolling, provisioner.hasPin { restart("The device is to be pinned") }
+  }
+
   /// Time since the cloud last answered; nil when it never has.
   public var timeSinceContact: Duration? { lastContact.map { .read() - $0 } }
 
@@ -128,6 +133,8 @@ public final class CloudLink {
   }
 
   private func run() async {
+    // They may bring a wish to be pinned, which counts before the first poll.
+    await host.preloadIsTried()
     await provisioner.run()
     guard !Task.isCancelled else { return }
     logs.settingsChanged()

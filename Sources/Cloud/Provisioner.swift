@@ -31,7 +31,8 @@ final class Provisioner {
 
   private var isNeeded: Bool { !settings.isProvisioned || settings.string(.apiKey) != nil || hasPin }
 
-  private var hasPin: Bool { settings.storedValue(of: .pinDevice) != nil }
+  /// The device is to be pinned to the release that it came with.
+  var hasPin: Bool { settings.storedValue(of: .pinDevice) != nil }
 
   /// Returns when the device is provisioned, or the task is cancelled.
   func run() async {

@@ -40,6 +40,7 @@ final class CloudFixture: CloudHost {
   var version: String { "1.2.3" }
   var deviceType: String { "test" }
   var isLocalMode: Bool { false }
+  func preloadIsTried() async {}
   var isTargetStored: Bool { !taken.isEmpty }
 
   func takeTarget(_ document: JSON, force: Bool) throws(TargetRefusal) {
