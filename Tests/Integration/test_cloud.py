@@ -414,7 +414,9 @@ class Membership(CloudTest):
         other = StandIn(os.path.join(self.cloud_directory, "other"), poll_floor=POLL)
         self.addCleanup(other.stop)
         fleet = other.cloud.add_fleet("other", provisioning_key=PROVISIONING_KEY)
+        release = self.cloud.add_release(self.fleet, {"main": service()})
         agent, device = self.provisioned_agent()
+        self.wait_for_report(device, release, "main")
         wait_until(lambda: device.state.get("api_secret"), "the first cloud knows the key")
         reply = agent.request("PATCH", f"/v2/device/tags?apikey={device.state['api_secret']}", {"one": "1"})
         self.assertEqual(reply.status, 202, reply.text)
@@ -433,4 +435,6 @@ class Membership(CloudTest):
         reply = agent.request("PATCH", f"/v2/device/tags?apikey={there.state['api_secret']}", {"one": "1"})
         self.assertEqual(reply.status, 202, reply.text)
         wait_until(lambda: "one" in there.tags, "the other cloud has the tag")
+        # It knows nothing of the apps of the first one.
+        self.assertEqual({row["status"] for row in other.seen("state-patch") if "done" in row}, {200})
         self.assertEqual((agent.process.pid, agent.process.poll()), (process, None))
