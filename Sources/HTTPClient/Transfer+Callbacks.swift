@@ -64,8 +64,7 @@ extension Transfer {
   private func finishHead() {
     guard status >= 200 else { return }
     let isFollowed =
-      request.maximumRedirects > redirects && (300...399).contains(status) && fields["Location"] != nil
-      && (request.method == "GET" || request.method == "HEAD")
+      request.redirectLimit > redirects && (300...399).contains(status) && fields["Location"] != nil
     if isFollowed {
       redirects += 1
       return

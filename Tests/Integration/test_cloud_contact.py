@@ -85,6 +85,16 @@ class FirstContact(CloudTest):
         # The variable is a new target, which is fetched once.
         self.assertLessEqual(len(self.stand_in.seen("state-get", status=200)), whole + 1)
 
+    def test_an_endpoint_that_redirects_is_read_with_the_key(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        uuid, key = "ab" * 16, "91e7c30fa5d24b86870ce4b12f9d356a"
+        device = self.cloud.add_device(self.fleet, uuid, key)
+        agent = self.managed_agent(
+            apiEndpoint=self.stand_in.plain_url, apiKey=None, uuid=uuid, deviceApiKey=key, deviceId=device.id,
+            registered_at=1_700_000_000)
+        wait_until(lambda: self.stand_in.seen("state-get", status=200), "the target is read")
+        wait_until(lambda: release.commit in agent.log, "the release is applied")
+
     def test_an_endpoint_that_redirects_writes_keeps_the_identity_and_heals_with_the_right_one(self):
         agent = self.managed_agent(apiEndpoint=self.stand_in.plain_url)
         wait_until(lambda: self.stand_in.seen("register", status=301), "it tries to register")
