@@ -79,6 +79,16 @@ public final class CloudClient {
   var audience: ReportAudience {
     ReportAudience(endpoint: base, uuid: uuid, deviceId: settings.int(.deviceId))
   }
+  /// Whom the cloud is asked as, and which cloud: what was asked before it changed does not count afterwards.
+  var identity: [String] { [endpoint, base, uuid, deviceKey, settings.string(.apiKey) ?? ""] }
+
+  /// - Parameter asked: `identity` when the call began.
+  func check(_ asked: [String]) throws(CloudFailure) {
+    guard identity == asked else {
+      throw CloudFailure("the device's cloud or identity has changed meanwhile: the answer does not count")
+    }
+  }
+
   var requestTimeout: Duration { .milliseconds(max(Int64(settings.int(.apiRequestTimeout)), 1000)) }
   /// No back-off waits longer.
   var pollInterval: Duration { .milliseconds(max(Int64(settings.int(.appUpdatePollInterval)), 1000)) }

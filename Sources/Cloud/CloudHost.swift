@@ -16,6 +16,8 @@ public protocol CloudHost: AnyObject {
   var isLocalMode: Bool { get }
   /// Whether a target was ever stored.
   var isTargetStored: Bool { get }
+  /// Returns when the apps that came with the device have been taken, or could not be at the first try.
+  func preloadIsTried() async
 
   /// Validates the document of `GET /device/v3/<uuid>/state`, stores it in one transaction, and enforces
   /// it in the background, instead of what is under way and of the force that belonged to that.

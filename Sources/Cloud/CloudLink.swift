@@ -24,7 +24,7 @@ public final class CloudLink {
   private let provisioner: Provisioner
   private var tasks: [Task<Void, Never>] = []
   private var identity: [String] = []
-  private var restart: LoopTimer?
+  private var settling: LoopTimer?
   private var lastContact: MonotonicTime?
   private var isFirstContact = false
   private var isChanging = false
@@ -48,7 +48,11 @@ public final class CloudLink {
     }
     client.onAnswer = { [unowned self] in connectivity.confirm() }
     client.onNoAnswer = { [unowned self] in connectivity.suspect() }
-    provisioner.onNewIdentity = { [unowned self] in identity = currentIdentity }
+    provisioner.onNewIdentity = { [unowned self] in
+      identity = currentIdentity
+      // The change is our own: the cloud is not asked sooner for it.
+      settling?.cancel()
+    }
     poller.beforeDelivery = { [unowned self] config in firstContact(target: config) }
     poller.isWholeWanted = { [unowned self] in isFirstContactDue }
     poller.onContact = { [unowned self] in lastContact = .read() }
@@ -91,6 +95,11 @@ public final class CloudLink {
   /// What is stored is not the cloud's target any more.
   public func targetReplaced() { poller.forgetTag() }
 
+  /// The apps that came with the device are its target. A pin that they want is set before the next poll.
+  public func preloadIsTaken() {
+    if isPolling, provisioner.hasPin { restart("The device is to be pinned") }
+  }
+
   /// Time since the cloud last answered; nil when it never has.
   public var timeSinceContact: Duration? { lastContact.map { .read() - $0 } }
 
@@ -124,45 +133,51 @@ public final class CloudLink {
   }
 
   private func run() async {
+    // They may bring a wish to be pinned, which counts before the first poll.
+    await host.preloadIsTried()
     await provisioner.run()
     guard !Task.isCancelled else { return }
-    // Provisioning may have made a new identity.
-    identity = currentIdentity
     logs.settingsChanged()
     tasks.append(Task { await poller.run() })
     tasks.append(Task { await reporter.run() })
     tasks.append(Task { await tagReporter.run() })
   }
 
-  /// The identity of a provisioned device changes only by a join or leave; the provisioning key also
-  /// comes back with one.
+  /// The identity of a provisioned device changes only by a join or leave.
   private func settingsChanged() {
-    provisioner.alarm.ring()
     logs.settingsChanged()
-    guard !isChanging, currentIdentity != identity || client.settings.isProvisioned && isProvisioningDue
-    else {
-      return
-    }
     // Tools write the file in several steps.
-    restart?.cancel()
-    restart = EventLoop.shared.schedule(after: .seconds(1)) { [unowned self] in
-      guard !isChanging, currentIdentity != identity || isProvisioningDue else { return }
-      logger.notice("The device's cloud or identity has changed: starting the cloud link anew")
-      let former = tasks
-      for task in former { task.cancel() }
-      tasks = []
-      isChanging = true
-      Task {
-        // Two polls, or two reports, must never be under way.
-        for task in former { await task.value }
-        poller.forgetTag()
-        await begin()
-        isChanging = false
+    settling?.cancel()
+    settling = EventLoop.shared.schedule(after: .seconds(1)) { [unowned self] in
+      if currentIdentity != identity || isProvisioningDue {
+        restart("The device's cloud or identity has changed")
+      } else {
+        provisioner.alarm.ring()
       }
     }
   }
 
-  private var isProvisioningDue: Bool { !(client.settings.string(.apiKey) ?? "").isEmpty && tasks.count > 2 }
+  private func restart(_ reason: String) {
+    // What begins now has the newest settings.
+    guard !isChanging else { return }
+    logger.notice("\(reason): starting the cloud link anew")
+    let former = tasks
+    for task in former { task.cancel() }
+    tasks = []
+    isChanging = true
+    Task {
+      // Two polls, or two reports, must never be under way.
+      for task in former { await task.value }
+      poller.forgetTag()
+      await begin()
+      isChanging = false
+    }
+  }
+
+  private var isPolling: Bool { tasks.count > 2 }
+
+  /// The provisioning key comes back with a join, also of the cloud that knows the device already.
+  private var isProvisioningDue: Bool { isPolling && !(client.settings.string(.apiKey) ?? "").isEmpty }
 
   /// Tells a new cloud what the device is configured to, as it was before the first target of this cloud
   /// changes it. Nothing waits for it.

@@ -55,6 +55,7 @@ struct FirstContact {
   ///   - target: configuration of the target state, by full name.
   func report(_ configuration: [String: String], target: [String: String]) async throws(CloudFailure) {
     let settings = client.settings
+    let asker = client.identity
     let deviceId = settings.int(.deviceId)
     let known = DeviceConfiguration.bareNames(target)
     var current = configuration
@@ -67,12 +68,14 @@ struct FirstContact {
       let answer = try await client.send(
         "POST", CloudAddress.resolve("/v7/device_config_variable", on: client.base), key: client.deviceKey,
         body: ["value": .string(value), "device": .int(deviceId), "name": .string("RESIN_\(name)")])
+      try client.check(asker)
       if answer.isSuccess || answer.status == 409 { continue }
       let failure = client.failure(answer, of: "POST /v7/device_config_variable")
       guard failure.isRefusal, answer.status != 401 else { throw failure }
       logger.warning("The cloud does not take the variable \(name): \(failure)")
     }
     await reportName(deviceId: deviceId)
+    try client.check(asker)
     do throws(SettingError) {
       try settings.setRows([.initialConfigReported: .string(client.endpoint)])
     } catch {
@@ -112,11 +115,13 @@ struct PinnedRelease {
       logger.error("The device is not pinned: pinDevice has no app or no commit")
       return try forget()
     }
+    let asker = client.identity
     let filter =
       "belongs_to__application%20eq%20\(app)%20and%20commit%20eq%20\(CloudAddress.literal(commit))"
       + "%20and%20status%20eq%20\(CloudAddress.literal("success"))"
     let url = CloudAddress.resolve("/v7/release?$filter=\(filter)&$select=id", on: client.base)
     let rows = try await client.rows(url, key: client.deviceKey)
+    try client.check(asker)
     guard let release = rows.first?["id"]?.intValue else {
       logger.warning("The device is not pinned: the cloud has no release \(commit) of fleet \(app)")
       return try forget()
@@ -126,6 +131,7 @@ struct PinnedRelease {
     let state = try await client.succeed(
       "GET", CloudAddress.resolve("/device/v3/\(uuid)/state", on: client.base), key: client.deviceKey,
       limit: TargetPoller.bodyLimit)
+    try client.check(asker)
     guard (try? JSON(parsing: state.body))?[uuid]?["config"]?.objectValue != nil else {
       throw CloudFailure("the target state has no configuration for this device")
     }

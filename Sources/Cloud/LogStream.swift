@@ -27,15 +27,17 @@ public final class LogStream {
   /// Last said to the source.
   private var position: String?
   private var exchange: Exchange?
-  private var backOff = BackOff(first: LogStream.firstReconnect, limit: LogStream.reconnectLimit)
+  private(set) var backOff = BackOff(first: LogStream.firstReconnect, limit: LogStream.reconnectLimit)
   /// Not before is a connection opened; nil for at once.
   private var nextConnection: MonotonicTime?
   private var isCutOff = false
   private var delivered = 0
   private var refused = 0
+  var settleTime = LogStream.settleTime
   var stallLimit = LogStream.stallLimit
 
-  /// Between the request's head and the first byte of its body, for a refusal to arrive in.
+  /// Between the request's head, which needs a connection, and the first byte of its body, for a refusal to
+  /// arrive in.
   static let settleTime = Duration.seconds(5)
   static let idleTime = Duration.seconds(60)
   /// A flush ends a block of gzip: quick for a person who watches, rarer when much is written.
@@ -59,6 +61,8 @@ public final class LogStream {
   private final class Exchange {
     let body = RequestBody(capacity: 32 * 1024)
     let gzip: GzipWriter
+    /// nil while there is no connection.
+    var headSent: MonotonicTime?
     var isOver = false
     var status: Int?
     var problem: String?
@@ -326,8 +330,10 @@ public final class LogStream {
     if exchange.acknowledged == exchange.written { exchange.lastAdvance = .read() }
     exchange.written += bytes.count
     watch(exchange)
-    // An error is the exchange's end, which its own task notes.
-    do throws(ClientError) { try await exchange.body.write(bytes) } catch { exchange.isOver = true }
+    do throws(ClientError) { try await exchange.body.write(bytes) } catch {
+      // An error is the exchange's end; its own task brings the answer that came with it.
+      if Task.isCancelled { exchange.isOver = true } else { await exchange.task?.value }
+    }
   }
 
   /// Gives an exchange up of which nothing is acknowledged for too long; looks only while something is
@@ -373,6 +379,10 @@ public final class LogStream {
     var request = client.request(
       "POST", CloudAddress.join(endpoint, "device/v2/\(client.uuid)/log-stream"), key: client.deviceKey,
       headers: [("Content-Type", "application/x-ndjson"), ("Content-Encoding", "gzip")], total: nil)
+    exchange.body.onConnection = { [weak exchange, alarm] in
+      exchange?.headSent = .read()
+      alarm.ring()
+    }
     request.body = .stream(exchange.body)
     request.acceptsEncodings = false
     // The answer comes at the end; until then `watch` looks after it.
@@ -390,13 +400,30 @@ public final class LogStream {
       exchange.isOver = true
       alarm.ring()
     }
-    // The body's first byte is held back: a refusal that comes at once costs no line.
-    let end = MonotonicTime.read() + Self.settleTime
-    while MonotonicTime.read() < end, !exchange.isOver, !Task.isCancelled { await alarm.wait(end - .read()) }
-    if exchange.isOver { return }
+    await settle(exchange)
+    guard self.exchange === exchange, !exchange.isOver, !Task.isCancelled else { return }
     backOff.succeed()
     isCutOff = true
     exchange.lastFlush = .read()
+  }
+
+  /// The body's first byte is held back: a refusal that comes at once costs no line. Before there is a
+  /// connection nothing is known, however long that takes.
+  private func settle(_ exchange: Exchange) async {
+    while !exchange.isOver, !Task.isCancelled {
+      guard let headSent = exchange.headSent else {
+        if !isWanted {
+          exchange.task?.cancel()
+          self.exchange = nil
+          return
+        }
+        await alarm.wait(nil)
+        continue
+      }
+      let rest = headSent + settleTime - .read()
+      if rest <= .zero { return }
+      await alarm.wait(rest)
+    }
   }
 
   /// After a stream that was established and cut a short random time, so that a load balancer that cuts all

@@ -15,7 +15,7 @@ final class Provisioner {
   private var advice = RetryAdvice()
   /// Called when the device has a new identity, made here.
   var onNewIdentity: () -> Void = {}
-  /// Rung when config.json has changed.
+  /// Rung some time after config.json has changed.
   let alarm = Alarm()
 
   /// Socket limit of a registration.
@@ -31,13 +31,15 @@ final class Provisioner {
 
   private var isNeeded: Bool { !settings.isProvisioned || settings.string(.apiKey) != nil || hasPin }
 
-  private var hasPin: Bool { settings.storedValue(of: .pinDevice) != nil }
+  /// The device is to be pinned to the release that it came with.
+  var hasPin: Bool { settings.storedValue(of: .pinDevice) != nil }
 
   /// Returns when the device is provisioned, or the task is cancelled.
   func run() async {
-    // Both belong to the identity and the cloud that there were.
+    // All belong to the identity and the cloud that there were.
     doubt.clear()
     delay.succeed()
+    alarm.reset()
     while !Task.isCancelled, !settings.isUnmanaged, isNeeded {
       logger.info("Event: Device bootstrap {}")
       advice = RetryAdvice()
@@ -54,8 +56,6 @@ final class Provisioner {
         {
           await regenerateIdentity()
           onNewIdentity()
-          // The change is our own: the cloud is not asked sooner for it.
-          alarm.reset()
         }
         await alarm.wait(wait, tolerance: wait / 20)
       } else {
@@ -90,12 +90,31 @@ final class Provisioner {
         uuid: client.uuid, hasProvisioningKey: !(settings.string(.apiKey) ?? "").isEmpty,
         applicationId: applicationId == 0 ? nil : applicationId, deviceId: deviceId == 0 ? nil : deviceId,
         isRegistered: settings.int(.registeredAt) != 0))
+    let asker = client.identity
     while true {
       switch attempt.next {
-      case .send(let request): attempt.receive(await send(request))
+      case .send(let request):
+        let answer = await send(request)
+        if let failure = failure(unless: asker) { return failure }
+        attempt.receive(answer)
       case .failed(let failure): return failure
-      case .done(let deviceId, let isNew): return await keep(deviceId: deviceId, isNew: isNew)
+      case .done(let deviceId, let isNew):
+        // The file may have changed, and nobody has said so yet.
+        await settings.reloadConfigFile()
+        if let failure = failure(unless: asker) { return failure }
+        return await keep(deviceId: deviceId, isNew: isNew)
       }
+    }
+  }
+
+  /// Nothing of one cloud may be kept for another one.
+  private func failure(unless asker: [String]) -> ProvisioningAttempt.Failure? {
+    do throws(CloudFailure) {
+      try client.check(asker)
+      return nil
+    } catch {
+      advice = RetryAdvice()
+      return .init(message: error.message)
     }
   }
 

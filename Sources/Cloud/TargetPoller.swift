@@ -110,6 +110,7 @@ final class TargetPoller {
   // MARK: One poll
 
   private func poll(_ asked: Trigger?) async throws(CloudFailure) {
+    let asker = client.identity
     let uuid = client.uuid
     let base = client.base
     let url = CloudAddress.resolve("/device/v3/\(uuid)/state", on: base)
@@ -117,6 +118,7 @@ final class TargetPoller {
     let answer = try await client.send(
       "GET", url, key: client.deviceKey, headers: tag.map { [("If-None-Match", $0)] } ?? [],
       limit: Self.bodyLimit)
+    try client.check(asker)
     switch answer.status {
     case 200: try take(answer, endpoint: base, uuid: uuid, asked: asked)
     case 304 where tag != nil:

@@ -44,6 +44,8 @@ public final class RequestBody {
 
   /// Announced as `Content-Length`; nil sends chunks (RFC 9112 section 7.1).
   public let length: Int?
+  /// Called when a connection stands and the request's head goes out, and again when another one is needed.
+  public var onConnection: () -> Void = {}
   private let capacity: Int
   private var chunks = Deque<ArraySlice<UInt8>>()
   private var pendingBytes = 0

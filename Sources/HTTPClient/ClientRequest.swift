@@ -48,6 +48,8 @@ public nonisolated struct ClientRequest: Sendable {
   public var bodyLimit: Int
   /// Ask nothing: the answer, of status 0, is that a TCP connection came about. It is closed at once.
   public var connectsOnly = false
+  /// libcurl follows redirections; false while the client looks first where they lead.
+  var followsRedirects = true
   /// Addresses of the URL's host, where it is not to be looked up.
   var addresses: [String] = []
 
@@ -69,6 +71,23 @@ public nonisolated struct ClientRequest: Sendable {
     self.maximumRedirects = maximumRedirects
     self.acceptsEncodings = acceptsEncodings
     self.bodyLimit = bodyLimit
+  }
+
+  /// Redirections that libcurl follows.
+  var redirectLimit: Int { followsRedirects && (method == "GET" || method == "HEAD") ? maximumRedirects : 0 }
+
+  /// A redirection may be to https, and libcurl does not take a key along when the scheme changes.
+  var mayLoseKey: Bool {
+    redirectLimit > 0 && unixSocket == nil && url.lowercased().hasPrefix("http://")
+      && headers.contains { $0.name.lowercased() == "authorization" }
+  }
+
+  /// The same host by https: the key may go there.
+  func isSecured(by location: String) -> Bool {
+    guard location.lowercased().hasPrefix("https://"), !location.contains("@"),
+      let host = authority?.host, let other = ClientRequest("GET", location).authority?.host
+    else { return false }
+    return host.lowercased() == other.lowercased()
   }
 
   /// Host and port of `url`.

@@ -49,6 +49,22 @@ public final class HTTPClient {
   }
 
   private func sendOnce(_ request: ClientRequest) async throws(ClientError) -> ClientResponse {
+    guard request.mayLoseKey else { return try await exchange(request) }
+    var request = request
+    request.followsRedirects = false
+    let answer = try await exchange(request)
+    guard (300...399).contains(answer.status), let location = answer.headers["Location"] else {
+      return answer
+    }
+    request.followsRedirects = true
+    if request.isSecured(by: location) {
+      request.url = location
+      request.maximumRedirects -= 1
+    }
+    return try await exchange(request)
+  }
+
+  private func exchange(_ request: ClientRequest) async throws(ClientError) -> ClientResponse {
     let transfer = try begin(request, sink: .whole(limit: request.bodyLimit))
     await transfer.wait(for: .end)
     return try transfer.wholeAnswer()

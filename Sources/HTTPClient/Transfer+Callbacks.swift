@@ -10,7 +10,9 @@ extension Transfer {
     phase = .waitingForAnswer
     lastProgress = .read()
     EventLoop.shared.enqueue { [weak self] in
-      guard let self, result == nil, request.timeouts.firstByte != nil else { return }
+      guard let self, result == nil else { return }
+      if case .stream(let body) = request.body { body.onConnection() }
+      guard result == nil, request.timeouts.firstByte != nil else { return }
       timer?.cancel()
       scheduleDeadline()
     }
@@ -62,8 +64,7 @@ extension Transfer {
   private func finishHead() {
     guard status >= 200 else { return }
     let isFollowed =
-      request.maximumRedirects > redirects && (300...399).contains(status) && fields["Location"] != nil
-      && (request.method == "GET" || request.method == "HEAD")
+      request.redirectLimit > redirects && (300...399).contains(status) && fields["Location"] != nil
     if isFollowed {
       redirects += 1
       return

@@ -77,9 +77,9 @@ extension Transfer {
       ccurl_set_string(easy, CURLOPT_COPYPOSTFIELDS, "")
       ccurl_set_string(easy, CURLOPT_CUSTOMREQUEST, request.method)
     }
-    if request.maximumRedirects > 0, request.method == "GET" || request.method == "HEAD" {
+    if request.redirectLimit > 0 {
       ccurl_set_long(easy, CURLOPT_FOLLOWLOCATION, 1)
-      ccurl_set_long(easy, CURLOPT_MAXREDIRS, request.maximumRedirects)
+      ccurl_set_long(easy, CURLOPT_MAXREDIRS, request.redirectLimit)
     }
   }
 

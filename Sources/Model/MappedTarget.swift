@@ -11,6 +11,8 @@ public nonisolated struct MappedTarget: Sendable {
   public var imageNames: [String] { packedImageNames.texts }
   /// Of the apps as they were last mapped.
   public private(set) var outlines: [TargetOutline] = []
+  /// The apps are those of `rows`, and not of rows that were there before.
+  public var isCurrent: Bool { basis?.rows == rows }
   /// Why an app cannot be mapped, by app id.
   public private(set) var problems: [Int: String] = [:]
 

@@ -96,6 +96,8 @@ public final class StateEngine {
   public var onShutdown: (_ isShuttingDown: Bool) -> Void = { _ in }
   private var hasRepairedImages = false
   private var tasks: [Task<Void, Never>] = []
+  /// Of `storedTarget`.
+  private var loadedSource: String?
   var diedContainers: Set<String> = []
 
   /// Events come in bursts; what they say is read this much later, once.
@@ -171,6 +173,10 @@ public final class StateEngine {
   /// What is needed of `targetApps` at any time.
   public var targetOutlines: [TargetOutline] { target.outlines }
 
+  /// `targetOutlines` are of the stored target, and that of the source that now counts: not of a cloud that the
+  /// device has left, nor of local mode.
+  public var isTargetMapped: Bool { loadedSource == host?.targetSource && target.isCurrent }
+
   /// Looks again at target and current state.
   ///
   /// - Parameters:
@@ -201,8 +207,9 @@ public final class StateEngine {
     guard let host else { return }
     do throws(DatabaseError) {
       isTargetSet = try store.targets.isSet()
-      storedTarget =
-        isTargetSet ? try store.targets.targetRows(source: host.targetSource) : []
+      let source = host.targetSource
+      storedTarget = isTargetSet ? try store.targets.targetRows(source: source) : []
+      loadedSource = source
       commits = try store.commits.all()
     } catch {
       logger.error("Cannot read the target state: \(error)")
@@ -306,6 +313,7 @@ public final class StateEngine {
     guard let host, !isShuttingDown else { return }
     await host.configureDevice()
     let revisionBefore = current.revision
+    let wasTargetMapped = target.isCurrent
     // Whatever a step of ours changes while something is read is read again before the plan is
     // made. What others change is too, but not for ever: a container that ends at once and again
     // would keep everything waiting.
@@ -340,7 +348,7 @@ public final class StateEngine {
     for step in plan.steps where begin(step) { started += 1 }
     settle(started: started)
     scheduleRetry(after: now)
-    if started > 0 || current.revision != revisionBefore { changed() }
+    if started > 0 || current.revision != revisionBefore || !wasTargetMapped { changed() }
   }
 
   private func input(

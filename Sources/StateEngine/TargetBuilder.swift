@@ -38,6 +38,9 @@ final class TargetBuilder {
   /// Of the target as it was last mapped.
   var outlines: [TargetOutline] { target.outlines }
 
+  /// The target that was last mapped is the one that was loaded last.
+  var isCurrent: Bool { target.isCurrent }
+
   /// The target as it was last mapped.
   var apps: [App] { target.apps }
 

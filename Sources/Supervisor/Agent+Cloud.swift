@@ -149,9 +149,8 @@ extension Agent: @MainActor CloudHost {
   }
 
   public var reportedApps: JSONObject? {
-    guard let stateEngine, !stateEngine.storedTarget.isEmpty else { return stateEngine.map { _ in [:] } }
-    // Before the first look at the engine it is not known what runs.
-    guard !stateEngine.targetOutlines.isEmpty else { return Optional.none }
+    // Before the first look at the engine it is not known what runs; apps of another source are nothing to a cloud.
+    guard let stateEngine, stateEngine.isTargetMapped else { return Optional.none }
     return Self.reportedApps(
       stateEngine.report, targets: stateEngine.targetOutlines, commits: stateEngine.commits)
   }

@@ -1,3 +1,4 @@
+import Cloud
 import Database
 import Engine
 import EventLoop
@@ -27,6 +28,7 @@ extension Agent {
 
   /// Takes the file, if there is one that counts, as soon as the engine can be asked for its images.
   func loadPreload() async {
+    defer { notePreloadTry() }
     guard isPreloadWanted, let document = readPreload() else { return }
     let source = settings.isUnmanaged ? "local" : settings.string(.apiEndpoint) ?? ""
     var preload: Preload
@@ -50,17 +52,30 @@ extension Agent {
         }
         let names = preload.target.apps.map { "\($0.name) (\($0.release?.commit ?? ""))" }
         logger.notice("Preloaded from \(paths.preload): \(names.joined(separator: ", "))")
-        return putPreloadAway()
+        putPreloadAway()
+        cloud?.preloadIsTaken()
+        return
       } catch {
         // What the engine refuses now it refuses later, too.
         guard case .engine(let reason) = error, reason.statusCode.map({ $0 >= 500 }) != false else {
           return refusePreload(error.description)
         }
         logger.warning("\(paths.preload) waits for the engine: \(reason)")
+        notePreloadTry()
       }
       try? await Task.sleep(for: delay, tolerance: .milliseconds(500))
       delay = min(delay * 2, Self.longestPreloadDelay)
     }
+  }
+
+  /// The link to the cloud waits for the first one, and not for the engine.
+  private func notePreloadTry() {
+    isPreloadTried = true
+    preloadTry.ring()
+  }
+
+  public func preloadIsTried() async {
+    while !isPreloadTried, !Task.isCancelled { await preloadTry.wait(Optional.none) }
   }
 
   private func refusePreload(_ reason: String) {

@@ -46,6 +46,8 @@ public final class Agent {
   /// For the cloud, from the time before there is a link to it.
   var earlyLogRecords: [LogRecord] = []
   var logSource: JournalLogSource?
+  var isPreloadTried = false
+  let preloadTry = Alarm()
   private var localModeSwitch: LocalModeSwitch?
   var configWatcher: FileWatcher?
   var networkMonitor: NetworkMonitor?

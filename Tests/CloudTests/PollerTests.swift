@@ -29,6 +29,21 @@ struct PollerTests {
     #expect(poller.isAlive(at: .read() + .seconds(86_400)))
   }
 
+  @Test func aTargetOfACloudThatTheDeviceHasLeftMeanwhileDoesNotCount() async throws {
+    let listener = Listener()
+    let device = try await CloudFixture(
+      config.replacing("http://127.0.0.1:9", with: "http://127.0.0.1:\(listener.port)"))
+    let polling = Task { await poller(device).run() }
+    let isAsked = await eventually { listener.isAsked }
+    #expect(isAsked)
+    await device.join(config)
+    listener.answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+    try await Task.sleep(for: .milliseconds(300))
+    #expect(device.taken.isEmpty)
+    polling.cancel()
+    await polling.value
+  }
+
   private func answer(_ body: String) -> CloudAnswer {
     CloudAnswer(status: 200, headers: HeaderFields(), body: Array(body.utf8))
   }

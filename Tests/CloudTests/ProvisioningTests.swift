@@ -1,4 +1,6 @@
 import HTTPClient
+import HostConfiguration
+import TestSupport
 import Testing
 
 @testable import Cloud
@@ -51,6 +53,29 @@ struct ProvisioningTests {
       inputs(deviceId: 5, isRegistered: true), .unknown, .device(5), .keyAdded)
     #expect(asked == [.lookUpWithDeviceKey, .lookUpWithProvisioningKey, .addDeviceKey(deviceId: 5)])
     #expect(end == .done(deviceId: 5, isNew: false))
+  }
+
+  private func config(_ port: Int, key: String) -> String {
+    #"{"apiEndpoint":"http://127.0.0.1:\#(port)","uuid":"ab","deviceApiKey":"key","apiKey":"\#(key)","applicationId":7}"#
+  }
+
+  @Test(arguments: [true, false])
+  func anAnswerOfACloudThatTheDeviceHasLeftMeanwhileIsNotKept(isSaid: Bool) async throws {
+    let listener = Listener()
+    let device = try await CloudFixture(config(listener.port, key: "first"))
+    let provisioner = Provisioner(device.client, host: device, logger: quiet)
+    let running = Task { await provisioner.run() }
+    let isAsked = await eventually { listener.isAsked }
+    #expect(isAsked)
+    await device.join(config(9, key: "second"), isSaid: isSaid)
+    listener.answer("HTTP/1.1 201 Created\r\nContent-Length: 8\r\n\r\n{\"id\":5}")
+    try await Task.sleep(for: .milliseconds(300))
+    await device.settings.reloadConfigFile()
+    #expect(device.settings.string(.apiKey) == "second")
+    #expect(device.settings.int(.deviceId) == 0)
+    #expect(device.settings.int(.registeredAt) == 0)
+    running.cancel()
+    await running.value
   }
 
   @Test func aTakenUuidWithAValidKeyIsOurOwnLostAnswer() {

@@ -150,6 +150,38 @@ import Testing
     #expect(followed.headers["X-Hop"] == nil)
   }
 
+  @Test func aKeyGoesWhereARedirectLeadsOnTheSameHostByHTTPSAlone() async throws {
+    let request = ClientRequest("GET", "http://cloud.example:80/a", headers: [("Authorization", "key")])
+    #expect(!request.mayLoseKey)
+    for place in ["https://cloud.example/a", "HTTPS://Cloud.Example:8443/b?c=d"] {
+      #expect(request.isSecured(by: place))
+    }
+    for place in [
+      "http://cloud.example/a", "https://cloud.example.net/a", "https://cloud.example@evil.example/", "/a",
+      "",
+      "https://evil.example/cloud.example", "https:cloud.example",
+    ] { #expect(!request.isSecured(by: place)) }
+
+    var heads: [String] = []
+    let other = try TestServer { peer in
+      while let head = await peer.readHead() {
+        heads.append(head)
+        await peer.answer("200 OK", "other")
+      }
+    }
+    defer { other.close() }
+    let server = try TestServer { peer in
+      while await peer.readHead() != nil {
+        await peer.answer("301 Moved Permanently", headers: ["Location: http://localhost:\(other.port)/"])
+      }
+    }
+    defer { server.close() }
+    let answer = try await HTTPClient().send(
+      ClientRequest("GET", server.url, headers: [("Authorization", "Bearer key")], maximumRedirects: 10))
+    #expect(answer.body == Array("other".utf8))
+    #expect(heads.count == 1 && heads.allSatisfy { !$0.contains("Bearer") })
+  }
+
   @Test func endlessRedirectsAreAnError() async throws {
     let server = try TestServer { peer in
       while await peer.readHead() != nil { await peer.answer("302 Found", headers: ["Location: /again"]) }

@@ -220,11 +220,27 @@ class Membership(CloudTest):
         self.assertEqual(len(self.stand_in.seen("state-get")), seen)
         self.assertEqual((agent.process.pid, agent.process.poll()), (process, None))
 
+    def test_a_device_that_joins_its_cloud_again_is_provisioned_without_a_restart(self):
+        agent, device = self.provisioned_agent()
+        wait_until(lambda: self.stand_in.seen("state-get", status=200), "it polls")
+        process = agent.process.pid
+        config = self.config_of(agent)
+        del config["deviceId"], config["registered_at"]
+        self.write_config(agent, {**config, "apiKey": PROVISIONING_KEY})
+        wait_until(lambda: self.config_of(agent).get("deviceId") == device.id, "it knows its number again")
+        self.assertEqual(self.config_of(agent).get("apiKey"), None)
+        self.assertTrue(self.stand_in.seen("register", status=409))
+        polls = len(self.stand_in.seen("state-get"))
+        wait_until(lambda: len(self.stand_in.seen("state-get")) > polls, "it polls again")
+        self.assertEqual((agent.process.pid, agent.process.poll()), (process, None))
+
     def test_a_device_that_joins_another_cloud_tells_it_everything(self):
         other = StandIn(os.path.join(self.cloud_directory, "other"), poll_floor=POLL)
         self.addCleanup(other.stop)
         fleet = other.cloud.add_fleet("other", provisioning_key=PROVISIONING_KEY)
+        release = self.cloud.add_release(self.fleet, {"main": service()})
         agent, device = self.provisioned_agent()
+        self.wait_for_report(device, release, "main")
         wait_until(lambda: device.state.get("api_secret"), "the first cloud knows the key")
         reply = agent.request("PATCH", f"/v2/device/tags?apikey={device.state['api_secret']}", {"one": "1"})
         self.assertEqual(reply.status, 202, reply.text)
@@ -243,4 +259,6 @@ class Membership(CloudTest):
         reply = agent.request("PATCH", f"/v2/device/tags?apikey={there.state['api_secret']}", {"one": "1"})
         self.assertEqual(reply.status, 202, reply.text)
         wait_until(lambda: "one" in there.tags, "the other cloud has the tag")
+        # It knows nothing of the apps of the first one.
+        self.assertEqual({row["status"] for row in other.seen("state-patch") if "done" in row}, {200})
         self.assertEqual((agent.process.pid, agent.process.poll()), (process, None))

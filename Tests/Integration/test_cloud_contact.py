@@ -28,6 +28,28 @@ class FirstContact(CloudTest):
         rows = connection.execute("SELECT value FROM config WHERE key = 'pinDevice'").fetchall()
         self.assertIn(rows, ([], [("null",)]))
 
+    def test_a_preloaded_device_that_the_cloud_knows_is_pinned_before_it_polls(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        later = self.cloud.add_release(self.fleet, {"main": service(OTHER_IMAGE)})
+        uuid, key = "ab" * 16, "91e7c30fa5d24b86870ce4b12f9d356a"
+        device = self.cloud.add_device(self.fleet, uuid, key)
+        agent = self.managed_agent(
+            start=False, apiKey=None, uuid=uuid, deviceApiKey=key, deviceId=device.id, registered_at=1_700_000_000)
+        self.preload(agent, release)
+        agent.start()
+        wait_until(lambda: device.pin == release.commit, "the device is pinned")
+        self.wait_for_report(device, release, "main")
+        self.assertNotIn(later.commit, agent.log)
+
+    def test_a_preloaded_device_without_an_engine_is_known_to_its_cloud(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        agent = self.managed_agent(start=False)
+        self.preload(agent, release)
+        agent.engine_address = f"unix://{agent.path('no-engine.sock')}"
+        agent.start()
+        self.device(agent)
+        wait_until(lambda: self.stand_in.seen("state-get", status=200), "it polls")
+
     def test_what_is_configured_on_the_device_becomes_variables_of_the_cloud_once(self):
         release = self.cloud.add_release(self.fleet, {"main": service()})
         agent, device = self.provisioned_agent(persistentLogging=True)
@@ -62,6 +84,16 @@ class FirstContact(CloudTest):
         wait_until(lambda: len(self.stand_in.seen("state-get", status=304)) > polls + 1, "it polls by the tag again")
         # The variable is a new target, which is fetched once.
         self.assertLessEqual(len(self.stand_in.seen("state-get", status=200)), whole + 1)
+
+    def test_an_endpoint_that_redirects_is_read_with_the_key(self):
+        release = self.cloud.add_release(self.fleet, {"main": service()})
+        uuid, key = "ab" * 16, "91e7c30fa5d24b86870ce4b12f9d356a"
+        device = self.cloud.add_device(self.fleet, uuid, key)
+        agent = self.managed_agent(
+            apiEndpoint=self.stand_in.plain_url, apiKey=None, uuid=uuid, deviceApiKey=key, deviceId=device.id,
+            registered_at=1_700_000_000)
+        wait_until(lambda: self.stand_in.seen("state-get", status=200), "the target is read")
+        wait_until(lambda: release.commit in agent.log, "the release is applied")
 
     def test_an_endpoint_that_redirects_writes_keeps_the_identity_and_heals_with_the_right_one(self):
         agent = self.managed_agent(apiEndpoint=self.stand_in.plain_url)

@@ -61,8 +61,10 @@ import Testing
     target.load([Self.row(["image": "other"], name: "later")])
     #expect(target.apps == before && target.outlines.map(\.name) == ["acme"])
     #expect(target.imageNames == ["other:latest"])
+    #expect(!target.isCurrent)
     target.map(context: Fixture.context, images: Self.images, apiKey: { _, _ in nil }, note: { _ in })
     #expect(target.apps.map(\.name) == ["later"])
+    #expect(target.isCurrent)
   }
 
   @Test func `keys of the agent's API are asked for once, by those who want them`() {
@@ -85,6 +87,7 @@ import Testing
     var target = MappedTarget()
     target.load([Self.row()])
     #expect(target.apps.isEmpty && target.outlines.isEmpty && target.imageNames == ["web:latest"])
+    #expect(!target.isCurrent)
   }
 
   @Test func `rows mean the same whatever the order of their members`() throws {
