@@ -228,7 +228,7 @@ struct SettingsTests {
     #expect(full.currentApiKey == "d" && full.targetSource == "local")
     try store.settings.set("apiEndpointOverride", to: "https://b")
     try store.settings.set("listenPortOverride", to: "48485")
-    #expect(full.effectiveApiEndpoint == "https://b" && full.effectiveListenPort == 48485)
+    #expect(full.effectiveApiEndpoint == "https://b" && full.listenPorts.effective == 48485)
   }
 
   @Test(
