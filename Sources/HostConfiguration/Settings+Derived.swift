@@ -26,6 +26,10 @@ extension Settings {
     return ListenPorts(known: int(.listenPort), overriding: overriding == 0 ? nil : overriding)
   }
 
+  /// Between two looks at the cloud's target, and the longest back-off. Never so short that what fails is tried
+  /// without a pause, whatever the setting says.
+  public var pollInterval: Duration { .milliseconds(max(int(.appUpdatePollInterval), 1000)) }
+
   /// `source` of the apps to enforce (target-state 1.6 and 1.7).
   public var targetSource: String {
     let endpoint = string(.apiEndpoint) ?? ""

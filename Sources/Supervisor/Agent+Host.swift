@@ -19,7 +19,7 @@ extension Agent: @MainActor StateEngineHost {
   public var targetSource: String { settings.targetSource }
   public var isLocalMode: Bool { settings.isUnmanaged || settings.bool(.localMode) }
   public var isLockOverridden: Bool { settings.bool(.lockOverride) }
-  public var pollInterval: Duration { .milliseconds(Int64(settings.int(.appUpdatePollInterval))) }
+  public var pollInterval: Duration { settings.pollInterval }
 
   public var contractFacts: ContractFacts {
     let kernel = facts.kernel

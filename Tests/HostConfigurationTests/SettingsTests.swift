@@ -232,6 +232,17 @@ struct SettingsTests {
   }
 
   @Test(
+    "the poll interval is never so short that what fails is tried without a pause",
+    arguments: [
+      ("0", 1000), ("-5", 1000), ("9223372036854775808", 1000), ("1e300", 1000), ("999", 1000),
+      ("1001", 1001), ("null", 900_000), (#""60000""#, 60_000),
+    ])
+  func pollInterval(value: String, milliseconds: Int) async throws {
+    let settings = try await open(#"{"appUpdatePollInterval":\#(value)}"#)
+    #expect(settings.pollInterval == .milliseconds(milliseconds))
+  }
+
+  @Test(
     "a row that is set while the file is written stays, also when the file fails, and is what is announced")
   func rowsMeanwhile() async throws {
     let settings = try await open()
