@@ -139,8 +139,10 @@ extension Agent: @MainActor StateEngineHost {
   // MARK: Reboot
 
   public var rebootState: RebootState {
-    RebootState(
-      isScheduled: host.rebootMarker.isPresent, isRequired: host.rebootMarker.isRequired,
+    // A marker of an earlier boot is done with: it schedules nothing.
+    let isRequired = host.rebootMarker.isRequired
+    return RebootState(
+      isScheduled: isRequired, isRequired: isRequired,
       bootTime: Timestamp(seconds: host.rebootMarker.bootTime))
   }
 

@@ -1,6 +1,7 @@
 import Database
 import Glibc
 import JSON
+import SystemBus
 import TestSupport
 import Testing
 
@@ -74,6 +75,38 @@ struct FullDiskTests {
     write("gpu_mem=16\n", to: path)
     #expect(boot.changes(for: target).isEmpty)
     #expect(reports.contains { $0.contains("given up after 3 tries") })
+  }
+
+  @Test(
+    "a change that cannot be written reboots nothing, whatever an earlier boot has left",
+    arguments: ["SUPERVISOR_PERSISTENT_LOGGING", "HOST_CONFIG_gpu_mem"])
+  func reboot(_ variable: String) async throws {
+    let disk = SmallFileSystem(in: scratch, kibibytes: 64)
+    try #require(disk.isMounted)
+    write(#"{"slug":"raspberrypi4-64","arch":"aarch64"}"#, to: "\(disk.path)/device-type.json")
+    write("gpu_mem=16\n", to: "\(disk.path)/config.txt")
+    write("{}", to: "\(disk.path)/config.json")
+    let paths = HostPaths(
+      .init(hostRoot: scratch.file("host"), boot: disk.path, database: scratch.file("database.sqlite")))
+    let facts = HostFacts(paths: paths, logger: quiet)
+    let settings = try await settings(paths)
+    let store = try Store.inMemory()
+    try store.targets.replace([], source: "x", deviceName: "n", deviceConfig: [variable: "1"])
+    let bus = SystemBus(address: "unix:path=\(scratch.file("no-bus"))", logger: quiet)
+    defer { bus.close() }
+    let marker = RebootMarker(path: scratch.file("marker"), facts: facts)
+    var reports: [DeviceEvent] = []
+    let configurator = DeviceConfigurator(
+      settings: settings, store: store,
+      boot: BootConfiguration(paths: paths, facts: facts, settings: settings, logger: quiet) { event, _ in
+        reports.append(event)
+      }, systemd: SystemdManager(bus: bus, logger: quiet), rebootMarker: marker,
+      report: { event, _ in reports.append(event) }, scheduleReboot: { _ in try? marker.set() }, wake: {})
+    write("another boot", to: scratch.file("marker"))
+    try #require(disk.makeReadOnly())
+    await configurator.apply()
+    #expect(reports.contains(variable.hasPrefix("HOST") ? .bootConfigError : .configError))
+    #expect(!marker.isRequired)
   }
 
   @Test(
