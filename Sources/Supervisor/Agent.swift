@@ -36,6 +36,8 @@ public final class Agent {
   /// As they were at the start, when the API is bound: a change of config.json counts from the next one on.
   let ports: ListenPorts
   let networkFacts: NetworkFacts
+  /// Of the facts that the last change of the network has led to.
+  var handledFactsRevision: UInt64 = 0
   let systemMetrics = SystemMetrics()
   var authorization: (readAt: UInt64, isRequired: Bool)?
   let host: Host

@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 
 from cloud import CloudTest
 from harness import DeviceTest, free_port, remove_firewall, run, wait_until
@@ -143,6 +144,17 @@ class Addresses(CloudTest):
         wait_until(lambda: device.state.get("api_secret"), "the device has reported")
         Interface(self, "link8", "10.77.8.1")
         wait_until(lambda: "10.77.8.1" in (device.state.get("ip_address") or "").split(), "the address is reported")
+
+
+class AddressesWithoutACloud(DeviceTest):
+    def test_a_new_address_that_somebody_has_asked_for_before_is_noticed(self):
+        agent = self.agent()
+        # Until all links of the start are there and what is known of the addresses is old.
+        time.sleep(13)
+        Interface(self, "link9", "10.77.9.1")
+        self.assertIn("10.77.9.1", agent.get("/v1/device").json["ip_address"].split())
+        wait_until(lambda: any("Addresses: " in line and "10.77.9.1" in line.split() for line in agent.log.splitlines()),
+                   "it is told")
 
 
 class Port(CloudTest):
