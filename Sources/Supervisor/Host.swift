@@ -187,7 +187,7 @@ extension Host: @MainActor HostControl {
       try await engine.locks.withLocks(engine.currentApps.map(\.appId), force: isForced) {
         // Others may have written while the locks were waited for.
         let change = try hostConfigFiles.change(for: request)
-        if change.changesProxy { proxyServices.noteRestartDue() }
+        if change.changesProxy { await proxyServices.noteRestartDue() }
         try await hostConfigFiles.apply(change)
         if request.proxy != nil, proxyServices.isRestartDue { try await proxyServices.restart() }
       }

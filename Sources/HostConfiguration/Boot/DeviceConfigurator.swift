@@ -210,7 +210,7 @@ public final class DeviceConfigurator {
   ///
   /// - Returns: false when one could not be written.
   private func applyBoot(_ wanted: [String: String]) async -> Bool {
-    let changes = boot.changes(for: wanted)
+    let changes = await boot.changes(for: wanted)
     let wasScheduled = rebootMarker.isRequired
     if changes.contains(where: \.needsReboot) { scheduleReboot([:]) }
     var isComplete = true
