@@ -91,7 +91,7 @@ public final class CloudClient {
 
   var requestTimeout: Duration { .milliseconds(max(Int64(settings.int(.apiRequestTimeout)), 1000)) }
   /// No back-off waits longer.
-  var pollInterval: Duration { .milliseconds(max(Int64(settings.int(.appUpdatePollInterval)), 1000)) }
+  var pollInterval: Duration { settings.pollInterval }
 
   /// Sends a request and reads the answer; any status is an answer.
   func send(

@@ -20,11 +20,15 @@ extension Settings {
     return string(.apiEndpoint) ?? ""
   }
 
-  /// The port to listen on: the override where a proxy owns the port of config.json.
-  public var effectiveListenPort: Int { int(isListenPortOverridden ? .listenPortOverride : .listenPort) }
+  /// As they are set now.
+  public var listenPorts: ListenPorts {
+    let overriding = int(.listenPortOverride)
+    return ListenPorts(known: int(.listenPort), overriding: overriding == 0 ? nil : overriding)
+  }
 
-  /// A proxy owns the port of config.json.
-  public var isListenPortOverridden: Bool { int(.listenPortOverride) != 0 }
+  /// Between two looks at the cloud's target, and the longest back-off. Never so short that what fails is tried
+  /// without a pause, whatever the setting says.
+  public var pollInterval: Duration { .milliseconds(max(int(.appUpdatePollInterval), 1000)) }
 
   /// `source` of the apps to enforce (target-state 1.6 and 1.7).
   public var targetSource: String {
@@ -46,4 +50,15 @@ extension Settings {
     }
     if !changes.isEmpty { try await set(changes) }
   }
+}
+
+/// Ports of the API (host 8).
+public nonisolated struct ListenPorts: Sendable, Hashable {
+  /// Of config.json: the one that others know.
+  public let known: Int
+  /// The one to listen on where a proxy owns the known one.
+  public let overriding: Int?
+
+  /// The one to listen on.
+  public var effective: Int { overriding ?? known }
 }

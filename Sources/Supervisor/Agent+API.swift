@@ -36,8 +36,7 @@ extension Agent: @MainActor DeviceAPIHost {
   public var deviceFacts: DeviceFacts { networkFacts.facts }
 
   public var deviceFactsRevision: UInt64 {
-    networkFacts.refresh(
-      listenPort: settings.int(.listenPort), osVersion: facts.releaseField("PRETTY_NAME"))
+    networkFacts.refresh(listenPort: ports.known, osVersion: facts.releaseField("PRETTY_NAME"))
     return networkFacts.revision
   }
 

@@ -115,7 +115,7 @@ extension Agent: @MainActor CloudHost {
   public var deviceFields: JSONObject {
     _ = deviceFactsRevision
     var fields: JSONObject = [
-      "api_port": .int(settings.int(.listenPort)), "status": "Idle",
+      "api_port": .int(ports.known), "status": "Idle",
       "supervisor_version": .string(AgentVersion.text), "provisioning_progress": .null,
       "provisioning_state": "", "os_variant": .string(osVariant),
     ]

@@ -19,7 +19,7 @@ extension Agent: @MainActor StateEngineHost {
   public var targetSource: String { settings.targetSource }
   public var isLocalMode: Bool { settings.isUnmanaged || settings.bool(.localMode) }
   public var isLockOverridden: Bool { settings.bool(.lockOverride) }
-  public var pollInterval: Duration { .milliseconds(Int64(settings.int(.appUpdatePollInterval))) }
+  public var pollInterval: Duration { settings.pollInterval }
 
   public var contractFacts: ContractFacts {
     let kernel = facts.kernel
@@ -139,8 +139,10 @@ extension Agent: @MainActor StateEngineHost {
   // MARK: Reboot
 
   public var rebootState: RebootState {
-    RebootState(
-      isScheduled: host.rebootMarker.isPresent, isRequired: host.rebootMarker.isRequired,
+    // A marker of an earlier boot is done with: it schedules nothing.
+    let isRequired = host.rebootMarker.isRequired
+    return RebootState(
+      isScheduled: isRequired, isRequired: isRequired,
       bootTime: Timestamp(seconds: host.rebootMarker.bootTime))
   }
 

@@ -11,6 +11,7 @@ extension Agent {
   /// Addresses, the VPN's marker, and whether the cloud is within reach.
   func watchNetwork(for cloud: CloudLink) {
     cloud.connectivity.onChange = { [unowned self] isConnected in host.leds.setOffline(!isConnected) }
+    handledFactsRevision = deviceFactsRevision
     do throws(FileError) {
       networkMonitor = try NetworkMonitor { [unowned self] in networkChanged() }
     } catch {
@@ -20,10 +21,12 @@ extension Agent {
     watchVPN()
   }
 
+  /// Who asks for the addresses before this is called has read them anew, and reported nothing.
   private func networkChanged() {
-    let before = networkFacts.revision
     networkFacts.forget()
-    guard deviceFactsRevision != before else { return }
+    let revision = deviceFactsRevision
+    guard revision != handledFactsRevision else { return }
+    handledFactsRevision = revision
     logger.info("Addresses: \(networkFacts.facts.addresses.joined(separator: " "))")
     cloud?.stateChanged()
     cloud?.connectivity.check()

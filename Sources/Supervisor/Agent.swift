@@ -33,7 +33,11 @@ public final class Agent {
   private var memoryRelease: LoopTimer?
   private var storeRepair: LoopTimer?
   private(set) var listenPort = 48484
+  /// As they were at the start, when the API is bound: a change of config.json counts from the next one on.
+  let ports: ListenPorts
   let networkFacts: NetworkFacts
+  /// Of the facts that the last change of the network has led to.
+  var handledFactsRevision: UInt64 = 0
   let systemMetrics = SystemMetrics()
   var authorization: (readAt: UInt64, isRequired: Bool)?
   let host: Host
@@ -143,8 +147,9 @@ public final class Agent {
       throw StartFailure(text: "cannot open the database \(paths.database): \(error)")
     }
     settings = Settings(file: file, store: store, logger: logger)
+    ports = settings.listenPorts
     host = Host(
-      paths: paths, facts: facts, settings: settings, store: store,
+      paths: paths, facts: facts, settings: settings, store: store, ports: ports,
       busAddress: options.dbusAddress ?? paths.systemBusAddress)
     do throws(SettingError) {
       try await settings.generateIdentity()
@@ -236,12 +241,12 @@ public final class Agent {
     let passed = ListenSocket.passedBySystemd()
     if !passed.isEmpty { return passed }
     guard let text = options.listenAddress(environment) else {
-      listenPort = settings.effectiveListenPort
+      listenPort = ports.effective
       guard let port = UInt16(exactly: listenPort) else {
         throw StartFailure(text: "listenPort \(listenPort) in \(paths.config) is not a port")
       }
       // A sibling has the port that others know, on all addresses, and passes on what comes (host 8).
-      return settings.isListenPortOverridden
+      return ports.overriding != nil
         ? [.tcpFree(host: SupervisorNetwork.gatewayAddress, port: port)] : [.tcp(host: nil, port: port)]
     }
     guard let socket = ListenSocket(text) else {

@@ -33,10 +33,13 @@ final class Host {
   private let facts: HostFacts
   private let settings: Settings
   private let store: Store
+  private let ports: ListenPorts
   private let logger = Logger(label: "host")
 
+  /// - Parameter ports: those that the API is bound to.
   init(
-    paths: HostPaths, facts: HostFacts, settings: Settings, store: Store, busAddress: String
+    paths: HostPaths, facts: HostFacts, settings: Settings, store: Store, ports: ListenPorts,
+    busAddress: String
   ) {
     let logger = logger
     let hooks = Hooks()
@@ -48,6 +51,7 @@ final class Host {
     self.facts = facts
     self.settings = settings
     self.store = store
+    self.ports = ports
     bus = SystemBus(address: busAddress, logger: logger)
     systemd = SystemdManager(bus: bus, logger: logger)
     login = LoginManager(bus: bus, systemd: systemd)
@@ -110,8 +114,7 @@ final class Host {
     guard ownsHost else { return }
     let mode = Firewall.mode(settings.string(.firewallMode), logger: logger)
     let rules = FirewallRules(
-      mode: mode, port: settings.int(.listenPort),
-      portOverride: settings.int(.listenPortOverride) == 0 ? nil : settings.int(.listenPortOverride),
+      mode: mode, port: ports.known, portOverride: ports.overriding,
       isLocalMode: settings.isUnmanaged || settings.bool(.localMode),
       usesHostNetwork: mode == .auto && usesHostNetwork)
     firewall.apply(rules)
@@ -184,7 +187,7 @@ extension Host: @MainActor HostControl {
       try await engine.locks.withLocks(engine.currentApps.map(\.appId), force: isForced) {
         // Others may have written while the locks were waited for.
         let change = try hostConfigFiles.change(for: request)
-        if change.changesProxy { proxyServices.noteRestartDue() }
+        if change.changesProxy { await proxyServices.noteRestartDue() }
         try await hostConfigFiles.apply(change)
         if request.proxy != nil, proxyServices.isRestartDue { try await proxyServices.restart() }
       }

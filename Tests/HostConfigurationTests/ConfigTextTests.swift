@@ -113,10 +113,17 @@ struct ConfigTextTests {
     #expect(ConfigText(parsing: text).options == options)
   }
 
+  @Test func emptyParametersAreNone() {
+    #expect(
+      ConfigText(parsing: "dtparam=audio=on,\ndtparam=,spi=on,,x\ndtoverlay=q,,z=1,\ndtparam=,\n").options
+        == ["dtparam": .list(["audio=on", "spi=on", "x"]), "dtoverlay": .list(["q,z=1"])])
+  }
+
   @Test func whatIsWrittenReadsBackSoThatNoTargetRebootsForEver() {
     var generator = SystemRandomNumberGenerator()
     let items = [
       "", "a", "a=1", "audio=off", "spi=on", "x,y", "x,audio=on,y=2", "i2c_arm=on,z", "vc4,audio=off", ",",
+      "audio=on,", ",a", "a,,b", "vc4,,audio=off,",
     ]
     for _ in 0..<3000 {
       func list() -> BootValue {
@@ -132,7 +139,10 @@ struct ConfigTextTests {
       if Bool.random() { target["arm_freq"] = .text(items.randomElement(using: &generator) ?? "") }
       let normal = ConfigText.normalised(target)
       #expect(ConfigText.normalised(normal) == normal)
-      for text in [pi, "", "dtoverlay=q,audio=on\n[pi3]\nx=1\n"] {
+      let files = [
+        pi, "", "dtoverlay=q,audio=on\n[pi3]\nx=1\n", "dtparam=,spi=on,\ndtoverlay=q,,z=1,\ndtparam=,\n",
+      ]
+      for text in files {
         let written = ConfigText(parsing: text).setting(normal)
         #expect(written.options == normal, "\(target) over \(text)")
         #expect(written.setting(normal).text == written.text)

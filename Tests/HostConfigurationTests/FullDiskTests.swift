@@ -1,6 +1,7 @@
 import Database
 import Glibc
 import JSON
+import SystemBus
 import TestSupport
 import Testing
 
@@ -57,23 +58,82 @@ struct FullDiskTests {
     disk.fill()
     let target = ["HOST_CONFIG_gpu_mem": String(repeating: "6", count: 9000)]
     for _ in 0...BootConfiguration.triesPerChange {
-      let change = try #require(boot.changes(for: target).first)
+      let change = try #require(await boot.changes(for: target).first)
       await #expect(throws: BootError.self) { try await boot.apply(change) }
     }
     #expect(text(of: path) == "gpu_mem=16\n")
     unlink("\(disk.path)/filler")
-    try await boot.apply(try #require(boot.changes(for: target).first))
-    #expect(boot.changes(for: target).isEmpty)
+    try await boot.apply(try #require(await boot.changes(for: target).first))
+    #expect(await boot.changes(for: target).isEmpty)
     #expect(!reports.contains { $0.contains("given up") })
     // What was written and does not stay is a try.
     for _ in 0..<BootConfiguration.triesPerChange {
       write("gpu_mem=16\n", to: path)
-      guard let change = boot.changes(for: target).first else { break }
+      guard let change = await boot.changes(for: target).first else { break }
       try await boot.apply(change)
     }
     write("gpu_mem=16\n", to: path)
-    #expect(boot.changes(for: target).isEmpty)
+    #expect(await boot.changes(for: target).isEmpty)
     #expect(reports.contains { $0.contains("given up after 3 tries") })
+  }
+
+  @Test(
+    "a change that cannot be written reboots nothing, whatever an earlier boot has left",
+    arguments: ["SUPERVISOR_PERSISTENT_LOGGING", "HOST_CONFIG_gpu_mem"])
+  func reboot(_ variable: String) async throws {
+    let disk = SmallFileSystem(in: scratch, kibibytes: 64)
+    try #require(disk.isMounted)
+    write(#"{"slug":"raspberrypi4-64","arch":"aarch64"}"#, to: "\(disk.path)/device-type.json")
+    write("gpu_mem=16\n", to: "\(disk.path)/config.txt")
+    write("{}", to: "\(disk.path)/config.json")
+    let paths = HostPaths(
+      .init(hostRoot: scratch.file("host"), boot: disk.path, database: scratch.file("database.sqlite")))
+    let facts = HostFacts(paths: paths, logger: quiet)
+    let settings = try await settings(paths)
+    let store = try Store.inMemory()
+    try store.targets.replace([], source: "x", deviceName: "n", deviceConfig: [variable: "1"])
+    let bus = SystemBus(address: "unix:path=\(scratch.file("no-bus"))", logger: quiet)
+    defer { bus.close() }
+    let marker = RebootMarker(path: scratch.file("marker"), facts: facts)
+    var reports: [DeviceEvent] = []
+    let configurator = DeviceConfigurator(
+      settings: settings, store: store,
+      boot: BootConfiguration(paths: paths, facts: facts, settings: settings, logger: quiet) { event, _ in
+        reports.append(event)
+      }, systemd: SystemdManager(bus: bus, logger: quiet), rebootMarker: marker,
+      report: { event, _ in reports.append(event) }, scheduleReboot: { _ in try? marker.set() }, wake: {})
+    write("another boot", to: scratch.file("marker"))
+    try #require(disk.makeReadOnly())
+    await configurator.apply()
+    #expect(reports.contains(variable.hasPrefix("HOST") ? .bootConfigError : .configError))
+    #expect(!marker.isRequired)
+  }
+
+  @Test("tries are on the disk before the change is, and the loop goes on meanwhile")
+  func tries() async throws {
+    let boot = scratch.file("boot")
+    mkdir(boot, 0o755)
+    write(#"{"slug":"raspberrypi4-64","arch":"aarch64"}"#, to: "\(boot)/device-type.json")
+    write("gpu_mem=16\n", to: "\(boot)/config.txt")
+    write("{}", to: "\(boot)/config.json")
+    let paths = HostPaths(
+      .init(hostRoot: scratch.file("host"), boot: boot, database: scratch.file("database.sqlite")))
+    let configuration = BootConfiguration(
+      paths: paths, facts: HostFacts(paths: paths, logger: quiet), settings: try await settings(paths),
+      logger: quiet
+    ) { _, _ in }
+    let target = ["HOST_CONFIG_gpu_mem": "64"]
+    let tries = scratch.file("boot-config-tries.json")
+    let change = try #require(await configuration.changes(for: target).first)
+    let task = Task.immediate { try await configuration.apply(change) }
+    // Not before the loop has turned.
+    #expect(access(tries, F_OK) != 0)
+    #expect(text(of: "\(boot)/config.txt") == "gpu_mem=16\n")
+    try await task.value
+    #expect(text(of: tries).contains(#""count":1"#))
+    #expect(text(of: "\(boot)/config.txt") == "gpu_mem=64\n")
+    #expect(await configuration.changes(for: target).isEmpty)
+    #expect(text(of: tries) == "{}")
   }
 
   @Test(
@@ -102,13 +162,13 @@ struct FullDiskTests {
     ) { _, _ in }
     disk.fill()
     let target = ["HOST_EXTLINUX_isolcpus": String(repeating: "6", count: 9000)]
-    let change = try #require(boot.changes(for: target).first)
+    let change = try #require(await boot.changes(for: target).first)
     await #expect(throws: BootError.self) { try await boot.apply(change) }
     #expect(text(of: path) == content)
     #expect(Scratch.names(in: DurableFile.directory(of: path)).filter { $0.hasPrefix(".") }.isEmpty)
     unlink("\(disk.path)/filler")
-    try await boot.apply(try #require(boot.changes(for: target).first))
-    #expect(boot.changes(for: target).isEmpty)
+    try await boot.apply(try #require(await boot.changes(for: target).first))
+    #expect(await boot.changes(for: target).isEmpty)
   }
 
   @Test("proxy and exceptions that do not fit on the disk are refused, and the files stay as they were")

@@ -162,6 +162,25 @@ private final class Lights {
     #expect(Scratch.names(in: lights.scratch.file("led0")).isEmpty)
   }
 
+  @Test func aWriteThatFailsOnceDoesNotForgetWhatTheLightDidBefore() async throws {
+    let lights = Lights()
+    lights.add("led0")
+    let player = lights.player(names: ["led0"])
+    player.identify()
+    #expect(lights.trigger("led0") == "none")
+    // A directory takes no text, and is there.
+    unlink(lights.brightness("led0"))
+    mkdir(lights.brightness("led0"), 0o755)
+    try await EventLoop.shared.sleep(for: .milliseconds(500))
+    rmdir(lights.brightness("led0"))
+    write("0", to: lights.brightness("led0"))
+    #expect(await eventually { text(of: lights.brightness("led0")) == "255" })
+    #expect(lights.scratch.names.contains("state"))
+    player.stop()
+    #expect(lights.trigger("led0") == "heartbeat")
+    #expect(text(of: lights.brightness("led0")) == "7")
+  }
+
   @Test func aLightWithoutTriggersBlinksAndGetsItsBrightnessBack() async {
     let lights = Lights()
     lights.add("led0", trigger: nil)

@@ -228,7 +228,18 @@ struct SettingsTests {
     #expect(full.currentApiKey == "d" && full.targetSource == "local")
     try store.settings.set("apiEndpointOverride", to: "https://b")
     try store.settings.set("listenPortOverride", to: "48485")
-    #expect(full.effectiveApiEndpoint == "https://b" && full.effectiveListenPort == 48485)
+    #expect(full.effectiveApiEndpoint == "https://b" && full.listenPorts.effective == 48485)
+  }
+
+  @Test(
+    "the poll interval is never so short that what fails is tried without a pause",
+    arguments: [
+      ("0", 1000), ("-5", 1000), ("9223372036854775808", 1000), ("1e300", 1000), ("999", 1000),
+      ("1001", 1001), ("null", 900_000), (#""60000""#, 60_000),
+    ])
+  func pollInterval(value: String, milliseconds: Int) async throws {
+    let settings = try await open(#"{"appUpdatePollInterval":\#(value)}"#)
+    #expect(settings.pollInterval == .milliseconds(milliseconds))
   }
 
   @Test(

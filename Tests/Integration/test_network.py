@@ -4,10 +4,12 @@ import json
 import os
 import socket
 import struct
+import subprocess
 import threading
+import time
 
 from cloud import CloudTest
-from harness import DeviceTest, free_port, run, wait_until
+from harness import DeviceTest, free_port, remove_firewall, run, wait_until
 
 ONLINE = "Internet Connectivity: OK"
 OFFLINE = "Waiting for connectivity..."
@@ -142,3 +144,44 @@ class Addresses(CloudTest):
         wait_until(lambda: device.state.get("api_secret"), "the device has reported")
         Interface(self, "link8", "10.77.8.1")
         wait_until(lambda: "10.77.8.1" in (device.state.get("ip_address") or "").split(), "the address is reported")
+
+
+class AddressesWithoutACloud(DeviceTest):
+    def test_a_new_address_that_somebody_has_asked_for_before_is_noticed(self):
+        agent = self.agent()
+        # Until all links of the start are there and what is known of the addresses is old.
+        time.sleep(13)
+        Interface(self, "link9", "10.77.9.1")
+        self.assertIn("10.77.9.1", agent.get("/v1/device").json["ip_address"].split())
+        wait_until(lambda: any("Addresses: " in line and "10.77.9.1" in line.split() for line in agent.log.splitlines()),
+                   "it is told")
+
+
+class Port(CloudTest):
+    def test_a_port_that_is_changed_counts_from_the_next_start_on(self):
+        self.addCleanup(remove_firewall)
+        port, later = free_port(), free_port()
+        agent = self.managed_agent(start=False, listenPort=port)
+        agent.port = port
+        self.stand_in.device_address = ("127.0.0.1", port)
+        agent.start(listen=None)
+        device = self.device(agent)
+        wait_until(lambda: device.state.get("api_port") == port, "the device has reported")
+
+        path = agent.path("boot/config.json")
+        with open(path, encoding="utf-8") as file:
+            config = json.load(file)
+        with open(f"{path}.edited", "w", encoding="utf-8") as file:
+            json.dump({**config, "listenPort": later}, file)
+        os.replace(f"{path}.edited", path)
+        # Facts are read anew, and rules are made anew.
+        Interface(self, "link10", "10.77.10.1")
+        self.fleet.config["RESIN_HOST_FIREWALL_MODE"] = "on"
+        wait_until(lambda: "10.77.10.1" in (device.state.get("ip_address") or "").split(), "the address is reported")
+        wait_until(lambda: "Applied firewall mode on (IPv4)" in agent.log, "the rules are made")
+        rules = subprocess.run(["iptables", "--wait", "-S", "BALENA-FIREWALL"], check=True, capture_output=True,
+                               text=True).stdout
+        self.assertIn(f"--dport {port} ", rules)
+        self.assertNotIn(f"--dport {later} ", rules)
+        self.assertEqual(device.state["api_port"], port)
+        self.assertEqual(agent.get(f"/v1/device?apikey={device.state['api_secret']}").json["api_port"], port)

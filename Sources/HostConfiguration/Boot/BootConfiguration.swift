@@ -93,14 +93,15 @@ public final class BootConfiguration {
   /// What has to be written; back ends whose change was tried too often are left out.
   ///
   /// - Parameter target: bare names of all variables of the target.
-  public func changes(for target: [String: String]) -> [Change] {
+  public func changes(for target: [String: String]) async -> [Change] {
     var changes: [Change] = []
+    var hasForgotten = false
     for backEnd in matching() {
       guard let current = read(backEnd) else { continue }
       let wanted = backEnd.target(target, current: current)
       note(wanted.problems, of: backEnd.name)
       guard wanted.options != current else {
-        forgetTries(of: backEnd)
+        if forgetTries(of: backEnd) { hasForgotten = true }
         continue
       }
       let change = Change(backEnd: backEnd, current: current, target: wanted.options)
@@ -115,6 +116,7 @@ public final class BootConfiguration {
         changes.append(change)
       }
     }
+    if hasForgotten { await storeTries() }
     return changes
   }
 
@@ -142,13 +144,13 @@ public final class BootConfiguration {
     report(.bootConfig, "Applying boot config: \(Self.text(change.target, backEnd))")
     // Before the write, which a crash may end; one that did not take place is no try.
     let earlier = tries[backEnd.name]
-    count(change)
+    await count(change)
     do throws(BootError) {
       try await backEnd.write(change.target)
       report(.bootConfigApplied, "Applied boot config: \(Self.text(change.target, backEnd))")
     } catch {
       tries[backEnd.name] = earlier
-      storeTries()
+      await storeTries()
       report(.bootConfigError, "Error setting boot config: \(error)")
       throw error
     }
@@ -172,17 +174,17 @@ public final class BootConfiguration {
     options.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value.variableText)" }.joined(separator: "\n")
   }
 
-  private func count(_ change: Change) {
+  private func count(_ change: Change) async {
     let key = key(of: change)
     let known = tries[change.backEnd.name]
     tries[change.backEnd.name] = Tries(key: key, count: known?.key == key ? (known?.count ?? 0) + 1 : 1)
-    storeTries()
+    await storeTries()
   }
 
-  private func forgetTries(of backEnd: any BootBackEnd) {
+  /// - Returns: whether there were any.
+  private func forgetTries(of backEnd: any BootBackEnd) -> Bool {
     lastProblems["\(backEnd.name) tries"] = nil
-    guard tries.removeValue(forKey: backEnd.name) != nil else { return }
-    storeTries()
+    return tries.removeValue(forKey: backEnd.name) != nil
   }
 
   private func loadTries() -> [String: Tries] {
@@ -198,12 +200,13 @@ public final class BootConfiguration {
     return found
   }
 
-  private func storeTries() {
+  private func storeTries() async {
     var object = JSONObject()
     for (name, entry) in tries.sorted(by: { $0.key < $1.key }) {
       object[name] = ["key": .string(entry.key), "count": .int(entry.count)]
     }
-    do throws(FileError) { try DurableFile.write(JSON.object(object).bytes(), to: triesPath) } catch {
+    let content = JSON.object(object).bytes()
+    do throws(FileError) { try await DurableFile.writeInTurns(content, to: triesPath) } catch {
       logger.warning("Tries of boot configurations are not kept: \(error)")
     }
   }

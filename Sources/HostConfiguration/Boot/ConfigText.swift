@@ -94,13 +94,13 @@ public nonisolated struct ConfigText: Sendable {
     return options
   }
 
-  /// Groups of device tree parameters, in the order of the file.
+  /// Groups of device tree parameters, in the order of the file. Empty ones say nothing, and are not written.
   private struct DeviceTree {
     private var named: [String] = []
     private var groups: [(overlay: String, parameters: [String])] = [("", [])]
 
     mutating func addParameters(_ text: String) {
-      for item in text.split(separator: ",", omittingEmptySubsequences: false).map(String.init) {
+      for item in text.split(separator: ",").map(String.init) {
         let name = item.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)[0]
         if ConfigText.baseParameters.contains(String(name)) {
           named.append(item)
@@ -112,7 +112,7 @@ public nonisolated struct ConfigText: Sendable {
 
     mutating func addOverlay(_ text: String) {
       let items = text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
-      groups.append((items.first ?? "", Array(items.dropFirst())))
+      groups.append((items.first ?? "", items.dropFirst().filter { !$0.isEmpty }))
     }
 
     var base: [String] { named + groups.filter { $0.overlay.isEmpty }.flatMap(\.parameters) }

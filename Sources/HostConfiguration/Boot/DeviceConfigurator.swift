@@ -187,7 +187,7 @@ public final class DeviceConfigurator {
     for warning in change.warnings { report(.invalidConfig, warning) }
     guard !change.isEmpty else { return true }
     let text = JSON(change.variables)
-    let wasScheduled = rebootMarker.isPresent
+    let wasScheduled = rebootMarker.isRequired
     if !change.rebooting.isEmpty {
       var object = JSONObject()
       for (key, value) in change.rebooting { object[key.name] = .string(value) }
@@ -210,8 +210,8 @@ public final class DeviceConfigurator {
   ///
   /// - Returns: false when one could not be written.
   private func applyBoot(_ wanted: [String: String]) async -> Bool {
-    let changes = boot.changes(for: wanted)
-    let wasScheduled = rebootMarker.isPresent
+    let changes = await boot.changes(for: wanted)
+    let wasScheduled = rebootMarker.isRequired
     if changes.contains(where: \.needsReboot) { scheduleReboot([:]) }
     var isComplete = true
     var isRebootDue = false

@@ -21,8 +21,6 @@ public final class RebootMarker {
   /// Takes it back, for a change that was not made after all.
   public func remove() { unlink(path) }
 
-  public var isPresent: Bool { access(path, F_OK) == 0 }
-
   /// Whether the device has not been rebooted since the marker was set.
   public var isRequired: Bool {
     guard let content = try? DurableFile.read(path) else { return false }

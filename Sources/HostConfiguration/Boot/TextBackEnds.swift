@@ -207,7 +207,7 @@ nonisolated enum ExtlinuxVariables {
 nonisolated enum BootText {
   /// nil for a file that does not exist.
   static func read(_ path: String) throws(BootError) -> String? {
-    do throws(FileError) { return String(decoding: try BootFile.read(path), as: UTF8.self) } catch {
+    do throws(FileError) { return ByteText.decode(try BootFile.read(path)) } catch {
       if error.code == ENOENT { return nil }
       throw BootError(error.message)
     }
@@ -215,12 +215,14 @@ nonisolated enum BootText {
 
   static func write(_ text: String, over old: String, to path: String) async throws(BootError) {
     guard text != old else { return }
-    do throws(FileError) { try await BootFile.write(Array(text.utf8), to: path) } catch {
+    do throws(FileError) { try await BootFile.write(ByteText.encode(text), to: path) } catch {
       throw BootError("Write failed with error: \(error.message)")
     }
   }
 
+  /// One line that reads back as it is written.
   static func isLine(_ text: String) -> Bool {
     !text.unicodeScalars.contains { $0.value < 0x20 && $0 != "\t" || $0.value == 0x7F }
+      && ByteText.decode(ByteText.encode(text)) == text
   }
 }

@@ -42,7 +42,7 @@ public final class HostConfigFiles {
 
   /// nil for a file that does not exist.
   private func read(_ path: String) throws(FileError) -> String? {
-    do throws(FileError) { return String(decoding: try BootFile.read(path), as: UTF8.self) } catch {
+    do throws(FileError) { return ByteText.decode(try BootFile.read(path)) } catch {
       if error.code == ENOENT { return nil }
       throw error
     }
@@ -126,7 +126,7 @@ public final class HostConfigFiles {
     switch change {
     case .write(let text):
       try DurableFile.makeDirectories(for: path)
-      try await BootFile.write(Array(text.utf8), to: path)
+      try await BootFile.write(ByteText.encode(text), to: path)
     case .delete:
       guard unlink(path) == 0 || errno == ENOENT else {
         throw FileError(errno, "Cannot delete \(path): \(String(cString: strerror(errno)))", path: path)

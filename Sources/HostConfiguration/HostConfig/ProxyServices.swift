@@ -31,11 +31,11 @@ public final class ProxyServices {
     isRestartDue = access(marker, F_OK) == 0
   }
 
-  /// Before the files are changed.
-  public func noteRestartDue() {
+  /// Before the files are changed; it is on the disk when this returns.
+  public func noteRestartDue() async {
     isRestartDue = true
     guard access(marker, F_OK) != 0 else { return }
-    do throws(FileError) { try DurableFile.write([], to: marker) } catch {
+    do throws(FileError) { try await DurableFile.writeInTurns([], to: marker) } catch {
       logger.warning(
         "That the proxy's units are to be restarted is not known after the agent's end: \(error)")
     }

@@ -107,8 +107,7 @@ public final class LEDPlayer {
 
   private func step() {
     if let led, !led.set(phase % 2 == 0 ? fullText : "0") {
-      logger.debug("The LED \(led.name) is gone")
-      forget()
+      logger.debug("The LED \(led.name) cannot be written")
       take()
     }
     var delay = phase % 2 == 0 ? Self.on : Self.off
@@ -128,7 +127,6 @@ public final class LEDPlayer {
   private func lightsChanged() {
     guard isPlaying else { return }
     if let led, led.isPresent { return }
-    forget()
     take()
     if led != nil { begin() }
   }
@@ -148,13 +146,18 @@ public final class LEDPlayer {
     return name.flatMap(light)
   }
 
+  /// A light that is ours already is one that only a write has failed of: what it does now is our own doing.
   private func take() {
-    guard let chosen = choose() else { return }
-    led = chosen
+    let chosen = choose()
+    if chosen != led { forget() }
+    guard let chosen else { return }
     fullText = chosen.fullText
-    let rest = chosen.rest
-    self.rest = rest
-    remember(chosen, rest)
+    if led == nil {
+      let rest = chosen.rest
+      self.rest = rest
+      remember(chosen, rest)
+    }
+    led = chosen
     chosen.takeOver()
   }
 

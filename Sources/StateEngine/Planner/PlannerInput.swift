@@ -74,7 +74,7 @@ public nonisolated struct IntermediateTarget: Sendable, Hashable {
 
 /// The reboot breadcrumb (state-engine 1.7).
 public nonisolated struct RebootState: Sendable, Hashable {
-  /// The breadcrumb exists.
+  /// The breadcrumb exists, and is none that an earlier boot has left.
   public var isScheduled: Bool
   /// The breadcrumb is younger than the boot.
   public var isRequired: Bool
