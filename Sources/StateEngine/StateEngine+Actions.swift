@@ -192,7 +192,7 @@ extension StateEngine {
   /// One container for each service: the newest.
   func newestServices(of app: App) -> [Service] {
     var newest: [String: Service] = [:]
-    for service in app.services where newest[service.name].map({ $0.createdAt < service.createdAt }) ?? true {
+    for service in app.services where newest[service.name].map({ $0.isOlder(than: service) }) ?? true {
       newest[service.name] = service
     }
     return newest.values.sorted { $0.name < $1.name }
