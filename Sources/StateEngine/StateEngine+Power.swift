@@ -55,6 +55,13 @@ extension StateEngine {
     locks.deleteAll()
   }
 
+  /// The apps whose locks work on the whole device needs. As long as it is not known what runs, every
+  /// app counts that has a directory for locks.
+  public var appsWithLocks: [Int] {
+    let apps = currentApps.map(\.appId)
+    return current.wasRead ? apps : apps + locks.apps
+  }
+
   /// Has the device go down; returns when that is certain but for the system's refusal, which is
   /// logged and gives the engine and the API back.
   ///
@@ -84,9 +91,7 @@ extension StateEngine {
     guard let host, !isShuttingDown else { return }
     guard force || !host.isHostUpdatePending else { return outcome.refusal = .hostUpdatePending }
     do {
-      try await locks.withLocks(
-        currentApps.map(\.appId), force: force || host.isLockOverridden
-      ) {
+      try await locks.withLocks(appsWithLocks, force: force || host.isLockOverridden) {
         await takeDown(action, force: force, host, outcome)
       }
     } catch let error as UpdateLockError {
