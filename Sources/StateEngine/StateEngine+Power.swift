@@ -50,7 +50,7 @@ extension StateEngine {
   /// At the agent's end: gives back its update locks. Not while something is under way that they were taken for,
   /// nor when the device goes down: nobody is to begin critical work in its last second.
   public func releaseLocks() {
-    let isAtWork = inFlight.values.contains { !$0.step.isFetch && !$0.step.isLockRequest }
+    let isAtWork = inFlight.values.contains { !$0.step.isImageWork && !$0.step.isLockRequest }
     guard !isAtWork, executor.handovers.isEmpty, endings.isDisjoint(with: [.request, .host]) else { return }
     locks.deleteAll()
   }
