@@ -141,7 +141,7 @@ let package = Package(
     .tests("Journal", ["TestSupport", "EventLoop", "CSystemd", "JSON"]),
     .tests("Engine", ["TestSupport", "EventLoop", "HTTPClient", "JSON"]),
     .tests("HostConfiguration", ["JSON", "TestSupport", "EventLoop", "SystemBus"]),
-    .tests("StateEngine", ["Model", "JSON", "HTTPClient", "TestSupport"]),
+    .tests("StateEngine", ["Model", "JSON", "HTTP", "HTTPClient", "TestSupport"]),
     .tests("Cloud", ["JSON", "EventLoop", "Database", "HostConfiguration", "HTTPClient", "TestSupport"]),
     .tests(
       "DeviceAPI",

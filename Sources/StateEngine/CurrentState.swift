@@ -12,7 +12,8 @@ public import Model
 /// engine knows them; they override what the engine says.
 ///
 /// An object that cannot be understood is reported once and left out: one container with odd
-/// labels does not hide the others (state-engine 1.4).
+/// labels does not hide the others (state-engine 1.4). Nor does one that the engine has but cannot
+/// tell of: it stays as it was last known, and is asked for again with whatever is read next.
 public final class CurrentState {
   /// By container id.
   public private(set) var services: [String: Service] = [:]
@@ -31,8 +32,12 @@ public final class CurrentState {
   var onChange: () -> Void = {}
   /// True once everything has been read since the engine was last out of sight.
   public private(set) var isComplete = false
+  /// True once everything has been read since the start.
+  private(set) var wasRead = false
 
   private var dirtyContainers: Set<String> = []
+  /// Containers that the engine could not tell of.
+  private var untold: Set<String> = []
   private var needsContainers = true
   private var needsNetworks = true
   private var needsVolumes = true
@@ -108,6 +113,7 @@ public final class CurrentState {
     if gone.count > Self.goneLimit { gone.removeFirst() }
     if services.removeValue(forKey: id) != nil { revision += 1 }
     dirtyContainers.remove(id)
+    untold.remove(id)
     statuses[id] = nil
   }
 
@@ -223,6 +229,7 @@ public final class CurrentState {
       revision += 1
     }
     isComplete = true
+    wasRead = true
   }
 
   private func listContainers() async throws(EngineError) -> Set<String> {
@@ -236,9 +243,10 @@ public final class CurrentState {
   }
 
   private func refreshContainers() async throws(EngineError) {
-    let ids = dirtyContainers
+    let ids = dirtyContainers.union(untold)
     guard !ids.isEmpty else { return }
     dirtyContainers = []
+    untold = []
     let inspections = ids.map { id in Inspection(id: id, engine: engine) }
     for inspection in inspections { await inspection.task?.value }
     var failure: EngineError?
@@ -248,6 +256,10 @@ public final class CurrentState {
         take(container, container: id)
       } else if inspection.failure?.isNotFound == true {
         remove(id)
+      } else if let error = inspection.failure, error.isOfOneObject {
+        if !gone.contains(id) { untold.insert(id) }
+        report(
+          object: id, "The engine cannot tell of container \(id), which stays as it was: \(error.message)")
       } else {
         dirtyContainers.insert(id)
         failure = inspection.failure ?? failure
@@ -277,15 +289,22 @@ public final class CurrentState {
   private func refreshNetworks() async throws(EngineError) {
     var found: [String: Network] = [:]
     var supervisor: JSON?
-    var ids: Set<String> = []
+    var isSupervisorUntold = false
+    var names: [String: String] = [:]
     for summary in try await engine.listNetworks() {
       if summary.name == SupervisorNetwork.name || Self.isSupervised(summary.labels) {
-        ids.insert(summary.id)
+        names[summary.id] = summary.name
       }
     }
-    for id in ids {
+    for (id, name) in names {
       let inspect: JSON
-      do throws(EngineError) { inspect = try await engine.inspectNetwork(id) } catch  where error.isNotFound {
+      do throws(EngineError) { inspect = try await engine.inspectNetwork(id) } catch {
+        if error.isNotFound { continue }
+        guard error.isOfOneObject else { throw error }
+        report(
+          object: id, "The engine cannot tell of network \(name), which stays as it was: \(error.message)")
+        if name == SupervisorNetwork.name { isSupervisorUntold = true }
+        found[id] = networks[id]
         continue
       }
       if inspect["Name"]?.stringValue == SupervisorNetwork.name {
@@ -301,13 +320,19 @@ public final class CurrentState {
       }
     }
     networks = found
+    revision += 1
+    if supervisor == nil, isSupervisorUntold {
+      // It is there, and nothing is known against it.
+      if supervisorNetwork == .missing { supervisorNetwork = .ready }
+      supervisorGateway = supervisorGateway ?? SupervisorNetwork.gatewayAddress
+      return
+    }
     supervisorGateway = supervisor.flatMap(SupervisorNetwork.gateway)
     supervisorNetwork =
       supervisor.map {
         let differences = SupervisorNetwork.differences($0)
         return differences.isEmpty ? .ready : .wrong(differences)
       } ?? .missing
-    revision += 1
   }
 
   private func refreshVolumes() async throws(EngineError) {
@@ -342,6 +367,16 @@ private final class Inspection {
     self.id = id
     task = Task { [self] in
       do throws(EngineError) { container = try await engine.inspectContainer(id) } catch { failure = error }
+    }
+  }
+}
+
+nonisolated extension EngineError {
+  /// The engine answers, but not about this object; unlike one that cannot be reached.
+  fileprivate var isOfOneObject: Bool {
+    switch kind {
+    case .status, .malformedAnswer: true
+    default: false
     }
   }
 }

@@ -89,13 +89,13 @@ extension StateEngine {
     while hasSteps(appId, except: { $0.isFetch || $0.isLockRequest }) { await lookEnds() }
   }
 
-  private func hasSteps(_ appId: Int, except: (Step) -> Bool) -> Bool {
+  func hasSteps(_ appId: Int?, except: (Step) -> Bool) -> Bool {
     inFlight.values.contains { $0.appId == appId && !except($0.step) }
   }
 
   /// No step that needs the app's locks is under way or about to be.
   func isAtRest(_ appId: Int) -> Bool {
-    let isHarmless = { (step: Step) in step.isFetch || step.isLockRequest || step.endsWork }
+    let isHarmless = { (step: Step) in step.isImageWork || step.isLockRequest || step.endsWork }
     guard intermediate[appId] == nil, !hasSteps(appId, except: isHarmless) else { return false }
     // Without a look at the engine no step is begun, whatever the last plan says.
     return engineProblem != nil || isHeld
@@ -192,7 +192,7 @@ extension StateEngine {
   /// One container for each service: the newest.
   func newestServices(of app: App) -> [Service] {
     var newest: [String: Service] = [:]
-    for service in app.services where newest[service.name].map({ $0.createdAt < service.createdAt }) ?? true {
+    for service in app.services where newest[service.name].map({ $0.isOlder(than: service) }) ?? true {
       newest[service.name] = service
     }
     return newest.values.sorted { $0.name < $1.name }
@@ -220,5 +220,12 @@ nonisolated extension Service {
 
 nonisolated extension Step {
   var isFetch: Bool { if case .fetch = self { true } else { false } }
+  /// Touches no container and thus needs no lock (state-engine 5.5).
+  var isImageWork: Bool {
+    switch self {
+    case .fetch, .saveImage, .removeImage: true
+    default: false
+    }
+  }
   var isLockRequest: Bool { if case .takeLock = self { true } else { false } }
 }

@@ -28,9 +28,10 @@ extension StateEngine {
 
   /// Tells the user of services that ended by themselves, and of their restarts (7.5).
   func noteExit(_ event: EngineEvent) {
-    guard event.type == "container", let service = current.services[event.id],
-      let container = service.container
-    else { return }
+    guard event.type == "container" else { return }
+    // It is known no more by now.
+    if event.action == "destroy" { diedContainers.remove(event.id) }
+    guard let service = current.services[event.id], let container = service.container else { return }
     let object = "\(service.name) \(service.config.image)"
     switch event.action {
     case "die":
@@ -42,7 +43,6 @@ extension StateEngine {
       counters.serviceRestarts += 1
       host?.report(
         .serviceRestart, text: SystemEvent.serviceRestart.text(object: object, cause: nil), isError: false)
-    case "destroy": diedContainers.remove(event.id)
     default: break
     }
   }

@@ -50,9 +50,16 @@ extension StateEngine {
   /// At the agent's end: gives back its update locks. Not while something is under way that they were taken for,
   /// nor when the device goes down: nobody is to begin critical work in its last second.
   public func releaseLocks() {
-    let isAtWork = inFlight.values.contains { !$0.step.isFetch && !$0.step.isLockRequest }
+    let isAtWork = inFlight.values.contains { !$0.step.isImageWork && !$0.step.isLockRequest }
     guard !isAtWork, executor.handovers.isEmpty, endings.isDisjoint(with: [.request, .host]) else { return }
     locks.deleteAll()
+  }
+
+  /// The apps whose locks work on the whole device needs. As long as it is not known what runs, every
+  /// app counts that has a directory for locks.
+  public var appsWithLocks: [Int] {
+    let apps = currentApps.map(\.appId)
+    return current.wasRead ? apps : apps + locks.apps
   }
 
   /// Has the device go down; returns when that is certain but for the system's refusal, which is
@@ -84,9 +91,7 @@ extension StateEngine {
     guard let host, !isShuttingDown else { return }
     guard force || !host.isHostUpdatePending else { return outcome.refusal = .hostUpdatePending }
     do {
-      try await locks.withLocks(
-        currentApps.map(\.appId), force: force || host.isLockOverridden
-      ) {
+      try await locks.withLocks(appsWithLocks, force: force || host.isLockOverridden) {
         await takeDown(action, force: force, host, outcome)
       }
     } catch let error as UpdateLockError {

@@ -9,11 +9,12 @@ extension StateEngine {
   /// Starts the step as a task of its own.
   ///
   /// - Returns: false when a step of the same subject is under way, or when the step ends an
-  ///   app's work while some of it is still under way.
+  ///   app's work while some of it is still under way. Work on images does not count: it needs no
+  ///   lock, and the removal of an old image can take long.
   func begin(_ planned: PlannedStep) -> Bool {
     let subject = planned.subject
     guard inFlight[subject] == nil else { return false }
-    if planned.step.endsWork, inFlight.values.contains(where: { $0.appId == planned.appId }) { return false }
+    if planned.step.endsWork, hasSteps(planned.appId, except: \.isImageWork) { return false }
     if let objection = progress.objection(to: planned) {
       progress.retry(planned)
       failed(planned, .failed(objection))
@@ -235,7 +236,7 @@ nonisolated extension Step {
     }
   }
 
-  /// Steps that may only be done when nothing else of the app is under way.
+  /// Steps that may only be done when nothing else of the app is under way but work on images.
   var endsWork: Bool {
     switch self {
     case .releaseLock, .updateCommit: true

@@ -74,6 +74,8 @@ public final class StateEngine {
   /// By app id: since when it waits for dependencies and has nothing to do.
   var dependencyWaits: [Int: MonotonicTime] = [:]
   var isTargetSet = false
+  /// The database could not be read when it last had to be.
+  private var isTargetUnread = false
   var isForced = false
   var lookWaiters: [CheckedContinuation<Void, Never>] = []
 
@@ -161,6 +163,7 @@ public final class StateEngine {
       after: Self.resyncInterval, tolerance: Self.resyncTolerance
     ) { [unowned self] in
       current.invalidate()
+      if isTargetUnread { reloadTarget() }
       wake.set()
       resyncTimer?.restart(after: Self.resyncInterval)
     }
@@ -206,13 +209,18 @@ public final class StateEngine {
   private func reloadTarget() {
     guard let host else { return }
     do throws(DatabaseError) {
-      isTargetSet = try store.targets.isSet()
       let source = host.targetSource
-      storedTarget = isTargetSet ? try store.targets.targetRows(source: source) : []
-      loadedSource = source
+      let isSet = try store.targets.isSet()
+      let rows = isSet ? try store.targets.targetRows(source: source) : []
       commits = try store.commits.all()
+      storedTarget = rows
+      loadedSource = source
+      isTargetSet = isSet
+      isTargetUnread = false
     } catch {
-      logger.error("Cannot read the target state: \(error)")
+      // What was read before counts on: half a target is none.
+      isTargetUnread = true
+      return logger.error("Cannot read the target state: \(error)")
     }
     target.load(storedTarget)
     trials.forget(unless: storedTarget)

@@ -73,6 +73,10 @@ final class TargetBuilder {
         // Gone since it was listed; the listing will say so.
       }
     }
+    // Another target was loaded meanwhile: what is known of images was asked for the former one.
+    guard loadCount == key.load else {
+      return try await build(context: context, inventory: inventory, apiKey: apiKey)
+    }
     let wanted = Set(ids.values)
     infos = infos.filter { wanted.contains($0.key) }
     let known = target.problems

@@ -184,7 +184,7 @@ extension Host: @MainActor HostControl {
     guard let engine else { throw HostConfigFailure("The agent has not started yet") }
     let isForced = request.force || settings.bool(.lockOverride)
     do {
-      try await engine.locks.withLocks(engine.currentApps.map(\.appId), force: isForced) {
+      try await engine.locks.withLocks(engine.appsWithLocks, force: isForced) {
         // Others may have written while the locks were waited for.
         let change = try hostConfigFiles.change(for: request)
         if change.changesProxy { await proxyServices.noteRestartDue() }

@@ -1,7 +1,10 @@
 """Images that nobody needs any more go, and no others."""
 
 import json
+import os
+import threading
 
+from engine_gate import EngineGate
 from harness import COMMAND, IMAGE, run, wait_until
 from images import KEY, UUID, ImageTest
 
@@ -16,7 +19,7 @@ class Removal(ImageTest):
         self.device_agent = self.agent(
             start=False, config=json.dumps({"uuid": UUID, "apiEndpoint": "http://127.0.0.1:9", "deviceApiKey": KEY}))
 
-    def target(self, apps, commit="c0ffee01", environment=None):
+    def target(self, apps, commit="c0ffee01", environment=None, **options):
         """`apps`: by app id, the images of its services by name."""
         agent = self.device_agent
         agent.kill()
@@ -29,7 +32,7 @@ class Removal(ImageTest):
             for app_id, services in apps.items()}}
         with open(agent.path("data/apps.json"), "w", encoding="utf-8") as file:
             json.dump(document, file)
-        agent.start(environment=environment)
+        agent.start(environment=environment, **options)
         for app_id, services in apps.items():
             for name, image in services.items():
                 wait_until(lambda: self.runs(app_id, name, image, commit), f"service {name} runs {image}")
@@ -47,6 +50,28 @@ class Removal(ImageTest):
         self.wait_for_line(agent, "Deleting image 'local/a:1'")
         self.wait_for_line(agent, "Deleted image 'local/a:1'")
         self.assertTrue(self.engine.has_image("local/b:1"))
+
+    def test_the_locks_go_before_the_former_image_has_gone(self):
+        self.target({1: {"one": "local/a:1"}})
+        gate = EngineGate(self.device_agent.directory, self.engine.path)
+        self.addCleanup(gate.stop)
+        begun, go_on = threading.Event(), threading.Event()
+        self.addCleanup(go_on.set)
+
+        def before(method, path):
+            if method == "DELETE" and path.startswith("/images/"):
+                begun.set()
+                go_on.wait(60)
+            return True
+
+        gate.before = before
+        agent = self.target({1: {"one": "local/b:1"}}, commit="bbbb", engine=gate.address)
+        self.assertTrue(begun.wait(60), "the removal begins")
+        directory = agent.path("host/tmp/balena-supervisor/services/1/one")
+        wait_until(lambda: not [name for name in os.listdir(directory) if "lock" in name], "the locks go", seconds=20)
+        self.assertTrue(self.engine.has_image("local/a:1"))
+        go_on.set()
+        wait_until(lambda: not self.engine.has_image("local/a:1"), "the image goes")
 
     def test_an_image_stays_as_long_as_another_app_uses_it(self):
         self.target({1: {"one": "local/a:1"}, 2: {"two": "local/a:1"}, 3: {"three": IMAGE}})

@@ -16,8 +16,8 @@ class Strategies(DeviceTest):
         labels = {STRATEGY: strategy, **more.pop("labels", {})}
         return service(name, image=image, labels=labels, **more)
 
-    def release(self, *services, number):
-        return app(*services, commit=f"c0ffee0{number}", release_id=number)
+    def release(self, *services, number, **more):
+        return app(*services, commit=f"c0ffee0{number}", release_id=number, **more)
 
     def decisions(self, agent):
         """Steps of services, oldest first, as (step, service)."""
@@ -208,6 +208,28 @@ class HandOver(Strategies):
         self.assertEqual([row["Id"] for row in self.rows("one")], [self.old])
         os.unlink(os.path.join(directory, "updates.lock"))
         self.alone(agent)
+
+    def hand_over_of(self, app_networks=None, **needs):
+        """An update of a service that needs what two containers cannot both have."""
+        agent = self.agent()
+        labels = {TIMEOUT: "100"}
+        agent.post_target(self.release(self.labelled("one", "hand-over", labels=labels, **needs), number=1, networks=app_networks or {}))
+        self.old = self.wait_for_services(agent, "one")["one"]["Id"]
+        agent.post_target(self.release(
+            self.labelled("one", "hand-over", OTHER_IMAGE, labels=labels, **needs), number=2, networks=app_networks or {}))
+        self.alone(agent)
+        steps = self.decisions(agent)
+        # The old one is not stopped before it is known to be in the way, and the new one is made once.
+        self.assertEqual(steps[steps.index(("handover", "one")):][:3],
+                         [("handover", "one"), ("kill", "one"), ("start", "one")])
+
+    def test_an_old_container_that_holds_the_port_makes_room_for_the_new_one(self):
+        self.hand_over_of(ports=["18080:80"])
+
+    def test_an_old_container_that_holds_the_address_does(self):
+        self.hand_over_of(
+            app_networks={"fixed": {"ipam": {"config": [{"subnet": "172.30.0.0/24", "gateway": "172.30.0.1"}]}}},
+            networks={"fixed": {"ipv4_address": "172.30.0.9"}})
 
     def test_other_apps_are_updated_meanwhile(self):
         agent, directory = self.begin()

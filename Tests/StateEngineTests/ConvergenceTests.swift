@@ -27,6 +27,7 @@ struct ConvergenceTests {
         if random.chance(10) { labels["io.balena.update.requires-reboot"] = "1" }
         if random.chance(20) { labels["io.balena.features.supervisor-api"] = "1" }
         if random.chance(30) { labels["io.balena.update.rollback"] = "true" }
+        if random.chance(20) { labels["fixed-port"] = "80" }
         services.append(
           service(
             name, app: appId, image: image, release: release, variant: Int.random(in: 0...1, using: &random),

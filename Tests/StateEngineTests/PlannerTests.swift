@@ -32,6 +32,18 @@ struct PlannerTests {
     #expect(plan.apps[1]?.waiting.map(\.cause) == [.supervisorNetwork])
   }
 
+  @Test func aUserOfTheSupervisorNetworkThatCouldNotBeStoppedIsLeftAloneUntilItsNextTryIsDue() {
+    let user = service("user", labels: ["io.balena.features.supervisor-api": "1"])
+    let other = service("user", app: 2, labels: ["io.balena.features.supervisor-api": "1"])
+    var input = input(
+      current: [app(1, [container(of: user)]), app(2, [container(of: other)])], target: [])
+    input.supervisorNetwork = .missing
+    input.pausedApps = [1]
+    #expect(Planner.plan(input).steps.map(\.appId) == [2])
+    input.current.removeLast()
+    #expect(Planner.plan(input).steps.isEmpty)
+  }
+
   @Test func aMissingSupervisorNetworkWithoutUsersIsCreatedAlone() {
     var input = input(target: [app([old])])
     input.supervisorNetwork = .missing

@@ -74,6 +74,45 @@ struct ServiceDecisionTests {
     #expect(planned.names == ["kill"])
   }
 
+  /// What is planned for the two containers of a hand-over, the old one told to make room.
+  private func handOver(startError: String, createdAt: (old: Int, new: Int) = (1, 2)) -> Plan {
+    var previous = container(
+      of: service("main", image: "one", strategy: .handOver), createdAt: createdAt.old, id: "old")
+    let name = "old_\(previous.containerName)"
+    previous.container?.name = name
+    let next = service("main", image: "two", release: 2, strategy: .handOver)
+    var new = container(of: next, status: .installed, createdAt: createdAt.new, id: "new")
+    new.container?.startError = startError
+    return plan([previous, new], [next]) { $0.current[0].networks = [network("default")] }
+  }
+
+  @Test func anOldContainerOfAHandOverGoesFirstWhenTheNewOneNeedsItsPortOrItsAddress() {
+    for error in [
+      "driver failed programming external connectivity: Bind for 0.0.0.0:80 failed: port is already allocated",
+      "Address already in use", "listen tcp4 0.0.0.0:80: bind: address already in use",
+    ] {
+      let planned = handOver(startError: error)
+      #expect(planned.names == ["kill"])
+      guard case .kill(let killed)? = planned.steps.first?.step else { continue }
+      #expect(killed.container?.id == "old")
+      #expect(planned.waits(of: "main") == [.removal])
+    }
+    #expect(handOver(startError: "").names == ["start"])
+    #expect(handOver(startError: "no such device").names == ["start"])
+  }
+
+  @Test func aContainerThatWasToldToMakeRoomIsTheOlderOneWhateverTheClockSays() {
+    let planned = handOver(startError: "", createdAt: (old: 20, new: 10))
+    #expect(planned.names == ["start"])
+    guard case .start(_, let started)? = planned.steps.first?.step else { return }
+    #expect(started?.id == "new")
+  }
+
+  @Test func aServiceWhoseOwnNameBeginsLikeThatHandsNothingOver() {
+    let settled = service("old_main")
+    #expect(plan([container(of: settled)], [settled], isLocked: false).steps.isEmpty)
+  }
+
   @Test func aContainerThatWasNeverStartedIsStartedWithoutALock() {
     let started = plan([container(of: old, status: .installed)], [old], isLocked: false)
     #expect(started.names == ["start"])

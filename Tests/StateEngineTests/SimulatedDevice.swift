@@ -134,7 +134,9 @@ struct SimulatedDevice {
   mutating func round() -> Plan {
     let input = plannerInput
     let plan = Planner.plan(input)
-    for planned in plan.steps.shuffled(using: &random) {
+    // Of one subject the first step is begun; the others are planned again when it has ended.
+    var begun: Set<String> = []
+    for planned in plan.steps.filter({ begun.insert($0.subject).inserted }).shuffled(using: &random) {
       if random.chance(delays) { continue }
       check(planned, input)
       execute(planned)
@@ -257,8 +259,8 @@ struct SimulatedDevice {
         if !current.isHandingOver { $0.container?.name = "old_" + (current.container?.name ?? "") }
         $0.config.restart = "no"
       }
-      start(target, nil)
-      if let id = current.container?.id { handovers[id] = Int.random(in: 1...5, using: &random) }
+      let hasStarted = start(target, nil)
+      if hasStarted, let id = current.container?.id { handovers[id] = Int.random(in: 1...5, using: &random) }
     case .setAside(let service):
       change(service) {
         $0.container?.name = service.setAsideName
@@ -310,16 +312,28 @@ struct SimulatedDevice {
     return id
   }
 
-  private mutating func start(_ target: Service, _ existing: String?) {
+  /// - Returns: false when the start fails, because another container holds the service's port.
+  @discardableResult
+  private mutating func start(_ target: Service, _ existing: String?) -> Bool {
     let isNew = existing == nil
     let id = existing ?? create(target)
-    if !target.isRunning || (isNew && target.requiresReboot) { return }
-    guard let index = containers.firstIndex(where: { $0.container?.id == id }) else { return }
+    if !target.isRunning || (isNew && target.requiresReboot) { return true }
+    guard let index = containers.firstIndex(where: { $0.container?.id == id }) else { return true }
+    let hasFixedPort = target.config.labels["fixed-port"] != nil
+    let isPortTaken = containers.contains {
+      $0.appId == target.appId && $0.name == target.name && $0.container?.id != id && $0.isRunning
+    }
+    containers[index].container?.startError = hasFixedPort && isPortTaken ? "port is already allocated" : ""
+    if hasFixedPort, isPortTaken {
+      paused[target.appId] = 2
+      return false
+    }
     if stoppedByUser.contains(id) { violations.append("started \(target.name), which a user stopped") }
     started(id)
     let hasExited = random.chance(10)
     containers[index].container?.status = hasExited ? .engine("exited") : .running
     containers[index].config.isRunning = !hasExited
+    return true
   }
 
   private mutating func started(_ id: String) {

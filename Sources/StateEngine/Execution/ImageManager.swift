@@ -67,8 +67,14 @@ public final class ImageManager {
     reloadRows()
   }
 
-  /// The table joined with what the engine has.
-  var inventory: ImageInventory { ImageInventory(rows: rows, engineImages: current.engineImages) }
+  /// The table joined with what the engine has. An image that is being deleted is gone: nobody is to
+  /// rely on it.
+  var inventory: ImageInventory {
+    let deleting = Set(activities.values.filter(\.isDeleting).map(\.row))
+    return ImageInventory(
+      rows: deleting.isEmpty ? rows : rows.filter { !deleting.contains($0) },
+      engineImages: current.engineImages)
+  }
 
   var downloading: Set<String> { lookups.union(activities.filter { !$0.value.isDeleting }.keys) }
 

@@ -12,7 +12,7 @@ extension StepExecutor {
     var newest: [String: Service] = [:]
     for service in current.services.values
     where service.appId == appId && service.container?.setAsidePolicy == nil {
-      if let other = newest[service.name], other.createdAt > service.createdAt { continue }
+      if let other = newest[service.name], service.isOlder(than: other) { continue }
       newest[service.name] = service
     }
     return newest.compactMapValues { $0.container?.id }
@@ -174,7 +174,7 @@ extension StepExecutor {
     try await call { () throws(EngineError) in
       // Not to come back after a power cut. Without a name the engine would keep the old policy.
       _ = try await engine.updateContainer(container.id, body: ["RestartPolicy": ["Name": "no"]])
-      if !container.name.hasPrefix("old_") {
+      if !old.isHandingOver {
         try await engine.renameContainer(container.id, to: "old_\(container.name)")
       }
     }

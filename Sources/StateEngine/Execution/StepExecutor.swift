@@ -140,9 +140,7 @@ final class StepExecutor {
   private func remove(_ network: Network) async throws(StepError) {
     report(.removeNetwork, object: network.name)
     defer { current.invalidateNetworks() }
-    let ids = current.networks.filter { _, other in
-      other.name == network.name && (other.appId == network.appId || other.appUuid == network.appUuid)
-    }.keys
+    let ids = current.networks.filter { $1.isSame(as: network) }.keys
     do throws(EngineError) {
       for id in ids {
         do throws(EngineError) { try await engine.removeNetwork(id) } catch  where error.isNotFound {}
@@ -218,6 +216,13 @@ final class StepExecutor {
       if !current.hasExtraFirmwareVolume { _ = try await engine.createVolume(["Name": "extra-firmware"]) }
     }
     try await host.nameExtraFirmwareVolume()
+  }
+}
+
+nonisolated extension Network {
+  /// Whether the other one has its name and app; one from before app uuids has none.
+  func isSame(as other: Network) -> Bool {
+    name == other.name && (appId == other.appId || appUuid != nil && appUuid == other.appUuid)
   }
 }
 

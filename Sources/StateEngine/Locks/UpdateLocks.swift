@@ -48,6 +48,9 @@ public final class UpdateLocks {
     leftovers = Set(LockDirectory.apps(base: base).filter { hasOwnLocks($0) })
   }
 
+  /// Apps that have a directory for locks, whether or not they are still there.
+  var apps: [Int] { LockDirectory.apps(base: base) }
+
   // MARK: - The state engine
 
   /// Takes the locks of these services and keeps them until `release`. What the engine holds

@@ -3,13 +3,13 @@ import Model
 
 /// What becomes of each service (state-engine 3.4 to 3.6 and 4).
 nonisolated extension AppPlanner {
-  /// The container that counts when a service has several: the newest. When that is not at the
-  /// target, it yields to one that was about to hand over and is; and if it was never started, to
-  /// one that runs, so that an interrupted hand-over to a release that is no longer wanted does not
-  /// cost the running container.
+  /// The container that counts when a service has several: the newest; one that was told to make room
+  /// counts as older, whatever the clock says. When the newest is not at the target, it yields to one
+  /// that was about to hand over and is; and if it was never started, to one that runs, so that an
+  /// interrupted hand-over to a release that is no longer wanted does not cost the running container.
   func survivor(of containers: [Service]) -> Service? {
     if containers.count == 1, !containers[0].isHandingOver { return containers[0] }
-    let byAge = containers.sorted { a, b in a.createdAt < b.createdAt }
+    let byAge = containers.sorted { a, b in a.isOlder(than: b) }
     guard let newest = byAge.last, let target = targetServices.first(where: { $0.name == newest.name }),
       !isAtTarget(newest, target)
     else { return byAge.last }
@@ -104,6 +104,10 @@ nonisolated extension AppPlanner {
       let outcome = adjust(current, target)
       // While an older container is there, the newest is started but not otherwise touched.
       if hasDuplicates, case .lockedStep = outcome { return .wait(.removal) }
+      // Nor is it started again as long as the older one holds what it needs.
+      if hasDuplicates, case .step(.start, _) = outcome, isPortConflict(current.container?.startError ?? "") {
+        return .wait(.removal)
+      }
       return outcome
     }
     if hasDuplicates { return .wait(.removal) }
@@ -159,9 +163,11 @@ nonisolated extension AppPlanner {
     return input.ownStops.contains(container.id)
   }
 
-  /// As the engine puts it when another container has the port, or a program of the host.
+  /// As the engine puts it when another container has the port or the static address, or a program of
+  /// the host has the port.
   private func isPortConflict(_ error: String) -> Bool {
-    error.contains("port is already allocated") || error.contains("address already in use")
+    let error = error.lowercased()
+    return error.contains("port is already allocated") || error.contains("address already in use")
   }
 
   private func isAddressFailure(_ error: String) -> Bool {
@@ -306,5 +312,11 @@ nonisolated extension Service {
   var createdAt: Timestamp { container.flatMap { Timestamp($0.createdAt) } ?? Timestamp(seconds: 0) }
   var isRunning: Bool { config.isRunning }
   /// It was told to make room, by a hand-over that may be over.
-  var isHandingOver: Bool { container?.name.hasPrefix("old_") ?? false }
+  var isHandingOver: Bool { container?.name.hasPrefix("old_\(name)_") ?? false }
+
+  /// Whether the other container of the same service is its successor. The clock may have been set
+  /// back between the two; the name of one that was told to make room does not lie.
+  func isOlder(than other: Service) -> Bool {
+    isHandingOver == other.isHandingOver ? createdAt < other.createdAt : isHandingOver
+  }
 }

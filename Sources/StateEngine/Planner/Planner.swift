@@ -31,7 +31,8 @@ public nonisolated enum Planner {
     return plan
   }
 
-  /// Services that talk to the agent hold the network open, so they go first, without locks.
+  /// Services that talk to the agent hold the network open, so they go first, without locks; those of
+  /// an app whose last step failed, when its next try is due.
   private static func planSupervisorNetwork(_ input: PlannerInput, into plan: inout Plan) -> Bool {
     let reason: Reason
     switch input.supervisorNetwork {
@@ -44,6 +45,7 @@ public nonisolated enum Planner {
     for app in input.current.sorted(by: { $0.appId < $1.appId }) {
       for service in app.plannedServices where service.hasFeature("supervisor-api") {
         isInUse = true
+        guard !input.pausedApps.contains(app.appId) else { continue }
         switch service.container?.status {
         case .stopping: break
         case .dead:
